@@ -40,11 +40,11 @@ pub struct EnvironmentOptions {
     pub disk: bool,
     /// Whether PostgreSQL and the first of our processes use clocks that can be set.
     pub clocks: bool,
-    /// Which servers Redis is.
+    /// The kind of Redis.
     pub redis: RedisSetup,
 }
 
-/// Which servers Redis is.
+/// The servers of Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedisSetup {
     /// One server, behind proxies.
@@ -103,9 +103,9 @@ pub struct Environment {
     pub downstream: Downstream,
     /// Redis without persistence; after a failure, the replacement.
     redis: Mutex<Arc<Redis>>,
-    /// The Sentinels and their servers, if Redis has some.
+    /// The Sentinels and their servers, with [`RedisSetup::Sentinels`].
     pub sentinels: Option<RedisSentinels>,
-    /// The cluster, if Redis is one.
+    /// The cluster, with [`RedisSetup::Cluster`].
     pub cluster: Option<RedisCluster>,
     /// PostgreSQL with durable commits.
     pub postgres: Postgres,

@@ -1,7 +1,7 @@
-//! Reads the documents of the repository, so that tests can compare what they say with what is there.
+//! Reads the documents of the repository, so that tests can compare them with the code.
 //!
-//! Here live: finding the documents (Markdown files, and the module docs of each Rust file) and taking them apart into
-//! code, links and table rows; and the Postman collection ([`postman`]). The checks are in `tests/it`.
+//! This crate finds the documents (Markdown files, and the module docs of each Rust file) and splits them into code,
+//! links and table rows. It also generates the Postman collection ([`postman`]). The checks are in `tests/it`.
 #![allow(clippy::disallowed_methods)] // never shipped, and reads what is in the repository
 
 use std::fs;
@@ -11,38 +11,35 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 pub mod postman;
 
-/// Folders that hold nothing of ours.
+/// Folders that are not part of the project.
 const SKIPPED: [&str; 7] =
     [".git", "target", "artifacts", "corpus", "node_modules", "schemas", "__pycache__"];
 
 /// A Markdown file, or the module docs of a Rust file.
 #[derive(Debug, Default)]
 pub struct Document {
-    /// From the root of the repository.
+    /// Relative to the root of the repository.
     pub path: PathBuf,
-    /// Its Markdown.
     pub text: String,
-    /// Code in a line of text, such as `make test`.
+    /// Inline code, such as `make test`.
     pub spans: Vec<String>,
-    /// Code blocks.
     pub blocks: Vec<Block>,
-    /// Where its links lead.
+    /// The destinations of its links.
     pub links: Vec<String>,
-    /// The code in that column of tables which is headed `file`, `module` or `crate`.
+    /// The code in the table columns with the heading `file`, `module` or `crate`.
     pub listed: Vec<String>,
 }
 
 /// A code block.
 #[derive(Debug)]
 pub struct Block {
-    /// The words behind the fence, such as `console runnable`.
+    /// The words after the fence, such as `console runnable`.
     pub info: String,
-    /// What is in it.
     pub text: String,
 }
 
 impl Document {
-    /// Takes Markdown apart.
+    /// Parses Markdown.
     pub fn parse(path: PathBuf, text: String) -> Self {
         let mut document = Self { path, ..Self::default() };
         let (mut block, mut in_head, mut column, mut listing) = (None, false, 0, None);
@@ -85,7 +82,7 @@ impl Document {
         document
     }
 
-    /// Each line of code: spans, and lines of blocks.
+    /// All lines of code: inline code, and lines of blocks.
     pub fn code(&self) -> impl Iterator<Item = &str> {
         let spans = self.spans.iter().map(String::as_str);
         spans.chain(self.blocks.iter().flat_map(|block| block.text.lines()))
@@ -97,10 +94,10 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap_or(Path::new("/")).to_owned()
 }
 
-/// All files of the repository, from its root.
+/// All files of the repository, relative to its root.
 ///
 /// # Errors
-/// When a folder cannot be read.
+/// A folder cannot be read.
 pub fn files() -> std::io::Result<Vec<PathBuf>> {
     let root = root();
     let (mut folders, mut files) = (vec![root.clone()], Vec::new());
@@ -122,7 +119,7 @@ pub fn files() -> std::io::Result<Vec<PathBuf>> {
 /// All documents.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// A file cannot be read.
 pub fn documents() -> std::io::Result<Vec<Document>> {
     let mut documents = Vec::new();
     for path in files()? {

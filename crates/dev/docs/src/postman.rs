@@ -1,15 +1,15 @@
-//! Makes the Postman collection from the OpenAPI documents.
+//! Generates the Postman collection from the OpenAPI documents.
 //!
-//! `postman/steps.json` has the order of the requests, and what the documents cannot say: which id leads to which request,
-//! and what an answer must contain. Address, method, body and the status of success come from the documents, and a change
-//! there changes the collection.
+//! `postman/steps.json` has the order of the requests and the data that the documents do not contain: which id is used
+//! in which request, and what an answer must contain. The address, method, body and success status come from the
+//! documents.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 const STEPS: &str = include_str!("postman/steps.json");
-/// The same in each version, so that an import replaces the one before.
+/// Always the same, so that an import replaces the previous version.
 const ID: &str = "8d1b2d1e-6a0f-4a39-9d51-0c5a4d1f7b11";
 const SCHEMA: &str = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json";
 const ABOUT: &str = "The requests of Holdfast's API in an order in which they succeed, with tests. Run the whole collection, or \
@@ -25,10 +25,10 @@ struct Operation<'d> {
     about: &'d Value,
 }
 
-/// The collection, from the documents of the public port and of the admin port.
+/// The collection for the documents of the public port and of the admin port.
 ///
 /// # Errors
-/// The steps name an operation, an example or a place in a body that is not there, or no step has an operation.
+/// The steps name an operation, an example or a place in a body that does not exist, or an operation has no step.
 pub fn collection(public: &Value, admin: &Value) -> Result<Value, String> {
     let folders: Value = serde_json::from_str(STEPS).map_err(|error| error.to_string())?;
     let operations: Vec<_> = [public, admin].into_iter().flat_map(operations).collect();
@@ -75,7 +75,7 @@ pub fn collection(public: &Value, admin: &Value) -> Result<Value, String> {
     }))
 }
 
-/// The operations of a document, by their ids.
+/// The operations of a document, by id.
 fn operations(document: &Value) -> impl Iterator<Item = (&str, Operation<'_>)> {
     pairs(&document["paths"]).flat_map(|(path, item)| {
         pairs(item).map(move |(method, about)| {
@@ -89,7 +89,7 @@ fn request(step: &Value, operation: &Operation<'_>, address: &str) -> Result<Val
     let example = operation.about["parameters"]
         .as_array()
         .and_then(|all| all.iter().find(|it| it["in"] == "path").map(|it| &it["example"]));
-    // What is not an id that a step has set stays as the document's example has it.
+    // An id that no step has set keeps the value of the document's example.
     let place = match example.and_then(Value::as_str) {
         Some(name) if step["variable"].is_null() => name.to_owned(),
         _ => format!("{{{{{variable}}}}}"),
@@ -123,7 +123,7 @@ fn request(step: &Value, operation: &Operation<'_>, address: &str) -> Result<Val
     Ok(json!({ "name": name, "request": request, "event": events(step, operation)? }))
 }
 
-/// The body of the document's example, with what the step puts into it.
+/// The body of the document's example, with the changes of the step.
 fn body(step: &Value, operation: &Operation<'_>) -> Result<Option<String>, String> {
     let examples = &operation.about["requestBody"]["content"]["application/json"]["examples"];
     let mut all = pairs(examples);
@@ -147,7 +147,7 @@ fn body(step: &Value, operation: &Operation<'_>) -> Result<Option<String>, Strin
     Ok(Some(with_numbers(&text)))
 }
 
-/// Ids are numbers, so their variables stand without quotes.
+/// Ids are numbers, so their variables have no quotes.
 fn with_numbers(text: &str) -> String {
     let mut parts = text.split("\"{{");
     let mut whole = parts.next().unwrap_or_default().to_owned();
@@ -162,7 +162,7 @@ fn with_numbers(text: &str) -> String {
     whole
 }
 
-/// What Postman runs before and after the request.
+/// The scripts that Postman runs before and after the request.
 fn events(step: &Value, operation: &Operation<'_>) -> Result<Vec<Value>, String> {
     let mut before: Vec<String> = list(&step["before"]).map(|line| text(line).to_owned()).collect();
     if let Some(needed) = step["needs"].as_str() {

@@ -1,10 +1,10 @@
-//! A stand-in for libFuzzer, with which the fuzz targets are functions that tests call with seeds.
+//! A replacement for libFuzzer that makes the fuzz targets functions, so that tests can call them with seeds.
 //!
-//! What lives here: the macro `fuzz_target!`. The targets and their seeds are in `crates/dev/fuzz`.
+//! It contains the macro `fuzz_target!`. The targets and their seeds are in `crates/dev/fuzz`.
 
 pub use arbitrary;
 
-/// Makes the function `run` of a target, which takes one input.
+/// Defines the function `run` of a target, which takes one input.
 #[macro_export]
 macro_rules! fuzz_target {
     (|$input:ident: &[u8]| $body:expr) => {

@@ -1,4 +1,4 @@
-//! The first bytes of a connection: where the head of a request ends, and its body.
+//! The first bytes of a connection: the end of the request's head, and its body.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The headers of conditions and traces.
+//! Conditional headers and trace headers.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ fuzz_target!(|value: &[u8]| {
     let Ok(value) = HeaderValue::from_bytes(value) else { return };
     if let Ok(text) = value.to_str() {
         let context = propagation::extract(text);
-        // What is passed on is read again as the same.
+        // A header that is passed on is read in the same way again.
         if let Some(again) = propagation::traceparent(&context) {
             let reread = propagation::traceparent(&propagation::extract(&again));
             assert_eq!(reread.as_deref(), Some(again.as_str()));

@@ -23,7 +23,7 @@ fuzz_target!(|body: &[u8]| {
         .and_then(|hold| hold.of(&caller, None, &LIMITS));
     match hold {
         Ok(hold) => assert!((1..=LIMITS.quantity).contains(&hold.quantity.units())),
-        // An id that no product can have is one that is not there.
+        // An id that no product can have is answered like a missing product.
         Err(problem) => {
             assert!(problem.fields().next().is_some() || problem.kind() == ProblemKind::NotFound);
         }

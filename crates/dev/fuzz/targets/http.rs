@@ -1,4 +1,4 @@
-//! The endpoints of both ports: each request gets an answer. There is no database, which is answered with 503.
+//! The endpoints of both ports: each request gets an answer. There is no database, so requests that need it get 503.
 
 #![no_main]
 
@@ -22,7 +22,8 @@ fn api() -> &'static (Runtime, [Router; 2]) {
     })
 }
 
-// `public` or `admin`, the method and the target in the first line, then the headers, an empty line and the body.
+// The first line has `public` or `admin`, the method and the target; then follow the headers, an empty line and the
+// body.
 fuzz_target!(|input: &[u8]| {
     let end = input.windows(2).position(|two| two == b"\n\n").unwrap_or(input.len());
     let (head, body) = (&input[..end], input.get(end + 2..).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! JSON from outside: what is taken is JSON, and a reader of any JSON is safe with it.
+//! Untrusted JSON: accepted text is valid JSON, and any JSON parser can read it safely.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let checked = json::check(text);
-    // A type that holds any JSON: it recurses as deep as the text is nested.
+    // A type for any JSON, which is parsed as deeply as the text is nested.
     let read = json::from_str::<serde_json::Value>(text);
     if checked.is_err() {
         assert!(read.is_err());

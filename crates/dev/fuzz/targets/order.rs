@@ -1,4 +1,4 @@
-//! The body of `POST /orders`, with its `Idempotency-Key`: what is taken is within the limits.
+//! The body of `POST /orders` with its `Idempotency-Key`: an accepted order is within the limits.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ use libfuzzer_sys::fuzz_target;
 const LIMITS: OrderLimits =
     OrderLimits { quantity: 1_000, lines: 50, hold: Duration::from_hours(24) };
 
-// The body, with the key before it, if there is a zero byte in between.
+// If the input contains a zero byte, the key is before it and the body after it.
 fuzz_target!(|input: &[u8]| {
     let (key, body) = match input.iter().position(|byte| *byte == 0) {
         Some(at) => (HeaderValue::from_bytes(&input[..at]).ok(), &input[at + 1..]),
@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
         .and_then(|KeyedBody { key, body }| body.of(&caller, key.as_ref()));
     match order {
         Ok(order) => assert!((1..=LIMITS.lines).contains(&order.lines.len())),
-        // An id that no product can have is one that is not there.
+        // An id that no product can have is answered like a missing product.
         Err(problem) => {
             assert!(problem.fields().next().is_some() || problem.kind() == ProblemKind::NotFound);
         }

@@ -1,4 +1,4 @@
-//! The queries of lists, with their cursor: a cursor that is taken is one that was given out.
+//! The queries of lists with their cursors: an accepted cursor equals one that the server returned.
 
 #![no_main]
 

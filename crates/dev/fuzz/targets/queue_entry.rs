@@ -1,4 +1,4 @@
-//! An entry of the queue, which anybody who reaches Redis may have written.
+//! An entry of the queue, which any client of Redis may have written.
 
 #![no_main]
 

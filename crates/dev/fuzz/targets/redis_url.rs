@@ -1,4 +1,4 @@
-//! The address of Redis: one server, Sentinels, or a cluster. What is said of it has no password.
+//! The URL of Redis: one server, Sentinels, or a cluster. Its readable form contains no password.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The `Retry-After` of a webhook's receiver.
+//! The `Retry-After` header of a webhook receiver.
 
 #![no_main]
 

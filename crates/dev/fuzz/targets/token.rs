@@ -1,4 +1,4 @@
-//! A token, its claims, and the keys of an issuer, before anything of them is trusted.
+//! A token, its claims, and the keys of an issuer, all of which are untrusted.
 
 #![no_main]
 

@@ -44,7 +44,7 @@ impl Unit {
 
 #[derive(Clone, Debug)]
 pub struct Dashboard {
-    /// Its name in links, and the name of its file.
+    /// Its name in URLs, and the name of its file.
     pub uid: &'static str,
     pub title: &'static str,
     pub description: &'static str,

@@ -104,15 +104,15 @@ impl Kubernetes {
         self.folder.path()
     }
 
-    /// The path of a kubeconfig with all rights.
+    /// The path of a kubeconfig with all permissions.
     pub fn admin(&self) -> PathBuf {
         self.folder.path().join("admin.conf")
     }
 
-    /// A client with all rights.
+    /// A client with all permissions.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The client cannot be created.
     pub async fn client(&self) -> anyhow::Result<Client> {
         client_of(&self.admin()).await
     }
@@ -130,12 +130,12 @@ impl Kubernetes {
         self.front_ca.client(FRONT_PROXY, &[])
     }
 
-    /// The authority of [`front_proxy`](Self::front_proxy), for issuing other certificates.
+    /// The CA of [`front_proxy`](Self::front_proxy), for issuing other certificates.
     pub fn front_authority(&self) -> &SandboxAuthority {
         &self.front_ca
     }
 
-    /// The authority of the cluster's own clients, which aggregated servers must not trust.
+    /// The CA of the cluster's own clients, which aggregated servers must not trust.
     pub fn authority(&self) -> &SandboxAuthority {
         &self.ca
     }
@@ -236,7 +236,7 @@ fn controller_manager(assets: &KubernetesAssets, folder: &Path) -> ProcessOption
         format!("--kubeconfig={}", file("controller-manager.conf")),
         format!("--root-ca-file={}", file("ca.crt")),
         format!("--service-account-private-key-file={}", file("accounts.key")),
-        // Each controller has the rights of its own service account, as in a real cluster.
+        // Each controller has the permissions of its own service account, as in a real cluster.
         "--use-service-account-credentials".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),

@@ -32,7 +32,7 @@ pub const PATRONI_TTL: u64 = 7;
 const LOOP_WAIT: u64 = 1;
 const RETRY_TIMEOUT: u64 = 3;
 
-/// A cluster is healthy again within this time after a fault, also if a node has to be copied anew.
+/// The time limit until a cluster is healthy again after a fault, including a new copy of a node.
 const HEALTHY_LIMIT: Duration = Duration::from_mins(3);
 const SWITCHOVER_LIMIT: Duration = Duration::from_mins(1);
 const ASK_LIMIT: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ pub struct Patroni {
 }
 
 impl Patroni {
-    /// The programs that it needs and that are not installed, by the names of Debian's packages.
+    /// The missing programs, by the names of their packages in Debian.
     pub fn missing() -> Vec<&'static str> {
         let needed = [("patroni", "patroni"), ("patronictl", "patroni"), ("etcd", "etcd-server")];
         let mut missing: Vec<_> = needed
@@ -168,7 +168,7 @@ impl Patroni {
         Ok(connection.context("the node does not answer")??)
     }
 
-    /// Whether a node accepts writes, as far as it answers.
+    /// Whether a node accepts writes; `false` if it does not answer.
     pub async fn is_primary(&self, node: usize) -> bool {
         let ask = async {
             let mut connection = self.connect(node, "postgres").await.ok()?;
@@ -178,7 +178,7 @@ impl Patroni {
         matches!(tokio::time::timeout(ASK_LIMIT, ask).await, Ok(Some(true)))
     }
 
-    /// The node that has the leader's lock and says so.
+    /// The node that has the leader's lock and reports it.
     pub async fn leader(&self) -> Option<usize> {
         for (number, node) in self.nodes.iter().enumerate() {
             let url = format!("http://{}/primary", node.rest());
@@ -190,8 +190,8 @@ impl Patroni {
         None
     }
 
-    /// Waits until there is one primary, all others follow it, and one of them is synchronous if one has to be. Returns the
-    /// primary.
+    /// Waits until there is one primary, all other nodes follow it, and one of them is synchronous if the mode requires
+    /// it. Returns the primary.
     ///
     /// # Errors
     /// This takes more than three minutes; the error contains the end of the logs.
@@ -226,7 +226,7 @@ impl Patroni {
             return Ok(None);
         }
         let mut connection = self.connect(leader, "postgres").await?;
-        // A node that is being copied streams as well, under the name of `pg_basebackup`.
+        // A node that is being copied streams as well, under the name `pg_basebackup`.
         let sql = "SELECT count(*), count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) \
              FROM pg_stat_replication \
              WHERE state = 'streaming' AND application_name LIKE 'node%' AND NOT pg_is_in_recovery()";
@@ -244,10 +244,10 @@ impl Patroni {
         Ok((all && usize::try_from(waited_for)? == synchronous).then_some(leader))
     }
 
-    /// Makes a standby the primary, in order (`patronictl switchover`).
+    /// Makes a standby the primary with `patronictl switchover`.
     ///
     /// # Errors
-    /// Patroni refuses, or does not do it in a minute.
+    /// Patroni refuses, or does not complete it within a minute.
     pub async fn switchover(&self, leader: usize) -> anyhow::Result<()> {
         let config = json!({
             "scope": node::SCOPE,
@@ -278,7 +278,7 @@ impl Patroni {
         self.node(node)?.kill9().await
     }
 
-    /// Starts a node again that was killed.
+    /// Starts a killed node again.
     ///
     /// # Errors
     /// There is no such node, or it cannot be started.
@@ -331,7 +331,7 @@ impl Patroni {
     }
 }
 
-/// Waits until etcd has the version of its cluster. Patroni ends with an error if it starts before that.
+/// Waits until etcd has the version of its cluster. Patroni exits with an error if it starts earlier.
 async fn version_decided(client: &str) -> anyhow::Result<()> {
     for _ in 0..300 {
         if !http_get(&format!("{client}/version")).await?.body.contains("not_decided") {

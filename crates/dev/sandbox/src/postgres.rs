@@ -211,7 +211,7 @@ impl Postgres {
         child.signal(Signal::SIGCONT)
     }
 
-    /// Stops the server in order, if it is up (a "fast" shutdown: clients are disconnected, and data is written to
+    /// Stops the server gracefully, if it is up (a "fast" shutdown: clients are disconnected, and data is written to
     /// disk).
     ///
     /// # Errors
@@ -226,7 +226,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Starts the server again with the same port and data. If it is up, it is first stopped in order.
+    /// Starts the server again with the same port and data. If it is up, it is stopped gracefully first.
     ///
     /// # Errors
     /// It does not come up within two minutes.
@@ -330,7 +330,7 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(child) = self.server.get_mut().take() {
             stop_children_pause(&child);
-            // Kept data is shut down in order.
+            // Kept data requires a graceful shutdown.
             let (signal, limit) = match self.options.keep {
                 Keep::In(_) => (Signal::SIGINT, STOP_LIMIT),
                 Keep::Nothing => (Signal::SIGQUIT, Duration::from_secs(6)),

@@ -121,7 +121,7 @@ impl Redis {
         self.server.lock().as_ref().context("Redis is down")?.signal(Signal::SIGCONT)
     }
 
-    /// Stops the server in order (SIGTERM), if it is up.
+    /// Stops the server gracefully (SIGTERM), if it is up.
     ///
     /// # Errors
     /// It cannot be stopped even by SIGKILL.
@@ -133,8 +133,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Starts the server again on the same port; if it is up, it is first stopped in order. It is empty unless its data
-    /// is kept.
+    /// Starts the server again on the same port; if it is up, it is stopped gracefully first. It is empty unless its
+    /// data is kept.
     ///
     /// # Errors
     /// It does not come up within 30 seconds.

@@ -10,18 +10,18 @@ const SLOTS: u32 = 16_384;
 #[derive(Debug)]
 pub struct RedisCluster {
     servers: Vec<Redis>,
-    /// The ports on which the servers talk with each other, reserved.
+    /// The reserved ports of the cluster bus.
     buses: Vec<Port>,
 }
 
 impl RedisCluster {
-    /// Starts it. Returns when each server says that the cluster works.
+    /// Starts it. Returns when each server reports that the cluster works.
     ///
     /// # Errors
     /// A server does not start, or refuses a command.
     ///
     /// # Panics
-    /// The servers do not get to know each other; see [`until`].
+    /// The servers do not find each other; see [`until`].
     pub async fn start() -> anyhow::Result<Self> {
         let (mut servers, mut buses) = (Vec::new(), Vec::new());
         for _ in 0..6 {

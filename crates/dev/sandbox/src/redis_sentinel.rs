@@ -28,14 +28,14 @@ pub struct RedisSentinels {
 }
 
 impl RedisSentinels {
-    /// Starts them. Returns when each Sentinel knows the replicas and the other Sentinels. `args` are more arguments of each
-    /// server, and `lines` more lines of the configuration of each Sentinel.
+    /// Starts them. Returns when each Sentinel knows the replicas and the other Sentinels. `args` are additional
+    /// arguments of each server, and `lines` additional lines of the configuration of each Sentinel.
     ///
     /// # Errors
     /// One of them does not start.
     ///
     /// # Panics
-    /// They do not get to know each other; see [`until`].
+    /// They do not find each other; see [`until`].
     pub async fn start(args: &[&str], lines: &str) -> anyhow::Result<Self> {
         // A primary answers a replica at once, and a replica reports often.
         let own = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
@@ -59,7 +59,7 @@ impl RedisSentinels {
                  sentinel failover-timeout {SERVICE} 4000\nsentinel parallel-syncs {SERVICE} 2\n{lines}\n",
                 port.number(),
             );
-            // The program is a link whose name decides what it does.
+            // The program is a link, and its name determines what it does.
             let env = programs::on_path("env").context("there is no program env")?;
             let options = ProcessOptions::new(env)
                 .file("sentinel.conf", configuration)
@@ -73,8 +73,8 @@ impl RedisSentinels {
         Ok(group)
     }
 
-    /// Waits until each Sentinel knows the others and both replicas, so that it can fail over. `auth` is a command that is sent
-    /// to a Sentinel first, such as `AUTH secret`; it may be empty.
+    /// Waits until each Sentinel knows the others and both replicas, so that it can fail over. `auth` is a command that
+    /// is sent to a Sentinel first, such as `AUTH secret`; it may be empty.
     ///
     /// # Panics
     /// It takes too long; see [`until`].
@@ -145,7 +145,7 @@ impl RedisSentinels {
         anyhow::bail!("no Sentinel knows the primary")
     }
 
-    /// `SENTINEL FAILOVER`: the primary is replaced in order.
+    /// Replaces the primary with `SENTINEL FAILOVER`.
     ///
     /// # Errors
     /// The first Sentinel refuses it.
@@ -159,7 +159,7 @@ impl RedisSentinels {
 
 /// Sends inline commands to a Sentinel, and returns the raw answers.
 async fn ask(address: SocketAddr, commands: &str) -> anyhow::Result<String> {
-    // A Sentinel knows no QUIT.
+    // A Sentinel does not support QUIT.
     const END: &str = "+PONG\r\n";
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;

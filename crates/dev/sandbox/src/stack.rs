@@ -145,7 +145,7 @@ impl Stack {
         let (made, product) = shop.fill().await.context("no demo products")?;
         let detail = if made > 0 { "" } else { "there already" };
         step("Demo products", begun.elapsed(), detail);
-        // From here on; what a start warns of, it gets over or fails with.
+        // Only from here on: warnings during the start are either resolved, or the start fails.
         self.watches =
             vec![log_watch::watch("api", api_log), log_watch::watch("worker", worker_log)];
 

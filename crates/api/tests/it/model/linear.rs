@@ -31,7 +31,6 @@ pub struct Played {
 /// The shop in its current state.
 ///
 /// # Errors
-///
 /// No order of the requests explains the answers; the error contains the history.
 pub fn explain(played: &Played) -> Result<ModelShop, String> {
     assert!(played.events.len() <= 64);

@@ -39,7 +39,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Determines everything.
+    /// Collects all of it.
     ///
     /// # Errors
     /// A server does not answer, or the temporary folder cannot be written to.

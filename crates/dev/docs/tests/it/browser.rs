@@ -1,6 +1,7 @@
-//! Swagger UI in a real browser, on what `make run` starts: each operation is executed as the page has filled it in.
+//! Swagger UI in a real browser, on a stack like that of `make run`: each operation is executed as the page prefills
+//! it.
 //!
-//! Run by `make test-swagger`, which installs what is missing.
+//! `make test-swagger` installs missing programs and runs this.
 
 use fantoccini::{Client, ClientBuilder, Locator, wd::Capabilities};
 use holdfast_sandbox::{Port, Process, ProcessOptions, Ready, on_path, until};
@@ -9,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::{assert_none, stack::RunningStack};
 
-/// Opens the operation with the number in the argument, unless it is open, and executes it when it has stopped moving:
-/// until then the page fills it in, and a click is lost.
+/// Opens the operation with the number in the argument, unless it is open, and executes it when it has stopped moving.
+/// Before that, the page is still filling it in, and a click has no effect.
 const EXECUTE: &str = r"
     const block = document.querySelectorAll('.opblock')[arguments[0]];
     const button = block.querySelector('button.execute');
@@ -25,7 +26,7 @@ const EXECUTE: &str = r"
     button.click();
     return true;";
 
-/// What the page shows of the answer: which operation, the status, the text; or a text before the answer is there.
+/// The answer on the page: the operation, the status and the text. Returns a text while there is no answer.
 const ANSWER: &str = r"
     const block = document.querySelectorAll('.opblock')[arguments[0]];
     const row = block.querySelector('.live-responses-table tr.response');

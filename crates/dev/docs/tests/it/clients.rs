@@ -1,7 +1,7 @@
-//! Clients that are generated from the OpenAPI documents, and the Postman collection, on what `make run` starts: a product
-//! is made, ordered, listed in pages; an order is repeated with its key; a conflict is read.
+//! Clients that are generated from the OpenAPI documents, and the Postman collection, on a stack like that of `make
+//! run`: they create, order and list a product, repeat an order with its key, and handle a conflict.
 //!
-//! Run by `make test-clients`, which installs the tools.
+//! `make test-clients` installs the tools and runs this.
 
 use std::{process::Stdio, time::Duration};
 
@@ -10,10 +10,10 @@ use tokio::{process::Command, time::timeout};
 
 use crate::{postman::document, stack::RunningStack};
 
-/// For downloads that are missing, on a busy machine.
+/// For missing downloads, on a busy machine.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// Runs `scripts/clients/run`. Its end ends what it has started.
+/// Runs `scripts/clients/run`. When this is dropped, the processes end.
 async fn run(arguments: &[&str]) {
     let mut command = Command::new(root().join("scripts/clients/run"));
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
@@ -22,7 +22,7 @@ async fn run(arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}\n{}", output.status, text.concat());
 }
 
-/// A client of the public document is generated, compiled and used.
+/// Generates, compiles and uses a client of the public document.
 async fn client(language: &str) {
     let stack = RunningStack::start().await;
     let folder = tempfile::tempdir().unwrap();

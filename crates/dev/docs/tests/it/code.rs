@@ -13,7 +13,7 @@ use syn::{
 
 use crate::assert_none;
 
-/// Type names that are the same thing in several crates.
+/// Type names that mean the same in several crates.
 const SHARED: [(&str, &str); 2] = [
     ("Cli", "the command line of a program; clap's documentation uses this name"),
     ("Command", "the subcommands of a program; clap's documentation uses this name"),
@@ -113,7 +113,7 @@ impl<'ast> Visit<'ast> for NamedPaths {
     }
 }
 
-/// The crate and the module of a source file; `None` for tests and for other files.
+/// The crate and the module of a source file; `None` for tests and other files.
 fn module_of(path: &str) -> Option<(String, ModulePath)> {
     let (krate, file) = path.split_once("/src/")?;
     let stem = file.strip_suffix(".rs")?;
@@ -130,7 +130,7 @@ fn module_of(path: &str) -> Option<(String, ModulePath)> {
     Some((krate.to_owned(), parts))
 }
 
-/// The module that a path leads to from `here`.
+/// The module to which a path leads from `here`.
 fn target(here: &[String], path: &[String], known: &BTreeSet<ModulePath>) -> Option<ModulePath> {
     let (mut base, rest) = match path.first()?.as_str() {
         "crate" => (Vec::new(), &path[1..]),
@@ -150,7 +150,7 @@ fn target(here: &[String], path: &[String], known: &BTreeSet<ModulePath>) -> Opt
     Some(base)
 }
 
-/// The modules that can be reached by arrows.
+/// The modules that can be reached by imports.
 fn reached<'m>(
     start: &'m ModulePath,
     arrows: &'m BTreeMap<ModulePath, BTreeSet<ModulePath>>,

@@ -1,4 +1,4 @@
-//! Commands and flags of our programs, and targets of the Makefile, that documents name.
+//! Commands and flags of the programs, and targets of the Makefile, in the documents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -18,7 +18,7 @@ const PROGRAMS: [&str; 6] = [
     "holdfast-sandbox",
 ];
 
-/// What `--help` says.
+/// The contents of `--help`.
 #[derive(Clone, Default)]
 struct Help {
     commands: BTreeSet<String>,
@@ -69,7 +69,7 @@ pub fn all_flags() -> BTreeSet<String> {
     flags
 }
 
-/// The words of each call of a program in a line: the program, and what follows.
+/// The words of each call of a program in a line: the program and its arguments.
 fn calls(line: &str) -> Vec<Vec<&str>> {
     let mut calls = Vec::new();
     for part in line.split(['|', ';', '&', '(', ')', '#']) {
@@ -77,7 +77,7 @@ fn calls(line: &str) -> Vec<Vec<&str>> {
         for (at, word) in words.iter().enumerate() {
             let before = at.checked_sub(1).map_or("", |before| words[before]);
             let name = word.rsplit('/').next().unwrap_or(word);
-            // Not the name of a package, or of an object of Kubernetes.
+            // Not the name of a package or of a Kubernetes object.
             let package = ["-p", "--package", "--bin", "--image", "-n"].contains(&before);
             let object =
                 word.contains('/') && !word.starts_with(['/', '.']) && !word.starts_with("target/");
@@ -93,7 +93,7 @@ fn calls(line: &str) -> Vec<Vec<&str>> {
     calls
 }
 
-/// What is wrong with a call.
+/// The error in a call.
 fn fault(call: &[&str]) -> Option<String> {
     let mut command = vec![call[0]];
     let mut flags = Help::of(&command).flags;
@@ -165,13 +165,13 @@ fn each_make_target_exists() {
     assert!(seen > 30, "only {seen}");
 }
 
-/// Another selection of packages has other features of its dependencies, so Cargo compiles those again, for minutes.
+/// With another selection of packages, dependencies have other features, so Cargo would compile them again for minutes.
 #[test]
 fn the_make_targets_that_start_programs_share_one_build() {
     let mut selections = BTreeMap::new();
     for target in ["run", "demo", "bench", "chaos"] {
         let mut make = Command::new("make");
-        // As cargo and an outer make set them.
+        // As Cargo and an outer make set them.
         let make = make
             .args(["-n", target])
             .current_dir(root())

@@ -1,22 +1,22 @@
-//! The examples of the OpenAPI documents are sent as they stand, to what `make run` starts.
+//! The examples of the OpenAPI documents are sent unchanged to a stack like that of `make run`.
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 
 use crate::{assert_none, stack::RunningStack};
 
-/// A request that a document shows.
+/// An example of a request in a document.
 struct Example {
     method: Method,
     path: String,
     body: Option<Value>,
 }
 
-/// Each operation as Swagger UI shows it before anything is typed, once for each example of its body.
+/// Each operation as Swagger UI prefills it, once for each example of its body.
 fn examples(document: &Value) -> Vec<Example> {
     let mut all = Vec::new();
     for (template, item) in document["paths"].as_object().unwrap() {
-        // From above, as they stand in Swagger UI.
+        // From top to bottom, as in Swagger UI.
         for name in ["get", "put", "post", "delete"] {
             let operation = &item[name];
             if operation.is_null() {
@@ -32,7 +32,7 @@ fn examples(document: &Value) -> Vec<Example> {
                     assert!(!example.is_null(), "{method} {template}: no example of {name}");
                     path = path.replace(&format!("{{{name}}}"), &text);
                 } else {
-                    // It would be sent with each request from Swagger UI.
+                    // Swagger UI would send it with each request.
                     assert!(example.is_null(), "{method} {template}: {name}");
                 }
             }

@@ -1,4 +1,4 @@
-//! Files and folders that documents name, and where their links lead.
+//! Files and folders in the documents, and the destinations of links.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,13 +7,13 @@ use holdfast_docs::{Document, documents, files, root};
 
 use crate::{assert_none, pages};
 
-/// The beginning of paths that are not in the repository: made by a build, or of other projects.
+/// Beginnings of paths outside the repository: build output, and files of other projects.
 const ELSEWHERE: [&str; 3] = ["target/", "docs/pgbouncer", "deploy/"];
 
-/// Names of files that a command writes, or that are the reader's own.
+/// Names of files that a command writes, or that belong to the reader.
 const NOT_OURS: [&str; 2] = ["latest.json", "holdfast.sql"];
 
-/// Endings of names of files.
+/// Extensions of file names.
 const ENDINGS: [&str; 8] = [".rs", ".md", ".sql", ".yaml", ".toml", ".tpl", ".json", ".svg"];
 
 #[test]
@@ -57,7 +57,7 @@ fn each_path_in_code_exists() {
     assert!(seen > 100, "only {seen}");
 }
 
-/// As GitHub makes it of a heading.
+/// The anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase().replace(' ', "-");
     kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()

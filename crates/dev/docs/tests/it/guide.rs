@@ -1,5 +1,5 @@
-//! Each command of the guide to Kubernetes is executed by a run on a cluster, which takes it from the guide, or is
-//! excused there with a reason; and the runs name no command that the guide has not.
+//! Each command in the guide to Kubernetes is executed by a script that takes it from the guide, or is listed there
+//! with a reason. The scripts name no commands that are not in the guide.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,10 +10,10 @@ use crate::assert_none;
 
 const GUIDE: &str = "docs/kubernetes.md";
 
-/// Commands that begin so stand in the text to name a thing, not to be typed.
+/// Commands that contain this are mentioned in the text, not executed.
 const NOT_TO_BE_TYPED: &str = "…";
 
-/// The commands of the blocks and of the text, in one line each and without comments.
+/// The commands in blocks and in the text, each on one line and without comments.
 fn commands(guide: &Document) -> Vec<String> {
     let mut commands = Vec::new();
     for block in guide.blocks.iter().filter(|block| block.info.starts_with("console")) {
@@ -41,13 +41,13 @@ fn commands(guide: &Document) -> Vec<String> {
     commands.iter().map(without_comment).collect()
 }
 
-/// The command that a run takes from the guide: the whole one, or else the first that begins so.
+/// The command that a script takes from the guide: the whole one, or else the first with this beginning.
 fn taken<'a>(commands: &'a [String], beginning: &str) -> Option<&'a String> {
     let whole = commands.iter().find(|it| *it == beginning);
     whole.or_else(|| commands.iter().find(|it| it.starts_with(beginning)))
 }
 
-/// What stands in quotes after each of these words.
+/// The quoted text after each of these words.
 fn arguments<'a>(script: &'a str, word: &str) -> Vec<&'a str> {
     let calls = script.lines().flat_map(|line| line.split(word).skip(1));
     calls

@@ -1,6 +1,6 @@
-//! Names of types are unique, and modules have no cycles. What documents say is there: files, modules, commands, flags,
-//! routes, problems, metrics, names; and blocks marked
-//! as runnable run, and the examples of the OpenAPI documents succeed.
+//! Compares the documents with the code: files, modules, commands, flags, routes, problems, metrics and names exist;
+//! runnable blocks and the examples of the OpenAPI documents succeed. Also checks that type names are unique and that
+//! modules have no cycles.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods)] // tests index values that they have created
 
@@ -21,7 +21,7 @@ mod stack;
 
 use holdfast_docs::Document;
 
-/// Documents for people: those of modules are left out.
+/// The Markdown documents, without module docs.
 fn pages() -> Vec<Document> {
     let pages = holdfast_docs::documents().unwrap().into_iter();
     let pages: Vec<_> = pages.filter(|it| it.path.extension().unwrap() == "md").collect();
@@ -29,7 +29,7 @@ fn pages() -> Vec<Document> {
     pages
 }
 
-/// Fails with all that is wrong, and not with the first only.
+/// Fails with all errors instead of only the first.
 fn assert_none(wrong: &[String]) {
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

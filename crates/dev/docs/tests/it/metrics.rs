@@ -1,4 +1,4 @@
-//! Metrics that documents name.
+//! Metrics in the documents.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,7 +9,7 @@ use holdfast_sandbox::workspace_binary;
 
 use crate::assert_none;
 
-/// What begins as our metrics do and is none: crates, folders of Kubernetes, functions and files of the database.
+/// Names that look like metrics and are none: crates, Kubernetes objects, functions and files of the database.
 const OTHERS: [&str; 2] = ["holdfast_queue_depth", "holdfast_test"];
 
 fn exported() -> BTreeSet<String> {
@@ -44,7 +44,7 @@ fn each_metric_is_exported() {
                 });
                 // A function of the database.
                 let is_function = migrations.contains(&format!("FUNCTION {word}"));
-                // The beginning of several.
+                // The beginning of several names.
                 let is_beginning =
                     word.ends_with('_') && exported.iter().any(|name| name.starts_with(word));
                 seen += usize::from(is_metric);

@@ -1,4 +1,4 @@
-//! Tables of modules, in module docs and on pages.
+//! Tables of modules, in module docs and in documents.
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use holdfast_docs::{documents, root};
 
 use crate::assert_none;
 
-/// Where the modules of a file are: beside it if it is the root of them, else in the folder of its name.
+/// The folder with the modules of a file: its own folder if it is the root of a crate, otherwise the folder with its
+/// name.
 fn folder(path: &Path) -> std::path::PathBuf {
     let stem = path.file_stem().unwrap().to_str().unwrap();
     let parent = path.parent().unwrap();

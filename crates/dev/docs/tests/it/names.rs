@@ -1,6 +1,7 @@
-//! Every name in code on a page is somewhere in the repository besides its documents, or is a known name of others.
+//! Every name in code spans of the documents also exists elsewhere in the repository, or is a known name of another
+//! project. So a name that no longer exists is found.
 //!
-//! This is what catches a name that was once there. Comments do not count, or one document would prove another.
+//! Comments do not count, because otherwise one document would prove another.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,10 +10,10 @@ use holdfast_docs::{files, root};
 
 use crate::{assert_none, pages};
 
-/// Names of other programs, formats and people's own things, one a line.
+/// Names of other programs and formats, and names that readers choose, one per line.
 const OTHERS: &str = include_str!("names_of_others.txt");
 
-/// Files that are no text, or hold the names of all the world.
+/// Files that are not text, or that contain names of all kinds.
 const NO_SOURCES: [&str; 7] = ["md", "png", "svg", "lock", "sum", "ico", "txt"];
 
 /// The text of files without comments.
@@ -37,7 +38,7 @@ pub fn sources(wanted: impl Fn(&str) -> bool) -> String {
     all
 }
 
-/// Words as programs have them. With dashes if it has some.
+/// The words of a program text. With dashes if they contain some.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let words = text.split(move |c| !is_word(c)).map(|word| word.trim_matches('-'));

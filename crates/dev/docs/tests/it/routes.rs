@@ -1,4 +1,4 @@
-//! Routes and problems that documents name, asked of a running API.
+//! Routes and problems in the documents, compared with a running API.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -12,7 +12,8 @@ use crate::{assert_none, pages};
 
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"];
 
-/// What begins with a slash on pages and is no route: files in containers, the receiver's own, and an example of a new route.
+/// Texts that begin with a slash and are not routes: files in containers, the paths of the receiver, and the example of
+/// a new route.
 const NO_ROUTES: [&str; 11] = [
     "/archive",
     "/holdfast-",
@@ -27,7 +28,7 @@ const NO_ROUTES: [&str; 11] = [
     "/products/{id}/rename",
 ];
 
-/// The templates of an OpenAPI document, with their methods.
+/// The path templates of an OpenAPI document, with their methods.
 fn templates(arguments: &[&str]) -> Vec<(String, String)> {
     let binary = workspace_binary("holdfast-api").unwrap();
     let output = Command::new(binary).arg("openapi").args(arguments).output().unwrap();
@@ -40,7 +41,7 @@ fn templates(arguments: &[&str]) -> Vec<(String, String)> {
     operations.collect()
 }
 
-/// Whether a path on a page, such as `/orders/1` or `/orders/{id}`, is one of a template.
+/// Whether a path in a document, such as `/orders/1` or `/orders/{id}`, matches a template.
 fn fits(path: &str, template: &str) -> bool {
     let path = path.split(['?', '#']).next().unwrap().trim_end_matches('/');
     let (parts, of_template) = (path.split('/'), template.trim_end_matches('/').split('/'));
@@ -93,7 +94,7 @@ async fn each_route_is_served_on_the_port_that_is_named() {
                     Some(8000) => public.clone(),
                     Some(9463) => admin.clone(),
                     Some(9464) => Vec::new(),
-                    // A port of something else.
+                    // A port of another program.
                     Some(_) => continue,
                 };
                 seen += 1;
@@ -124,7 +125,7 @@ async fn each_route_is_served_on_the_port_that_is_named() {
     assert!(seen > 60, "only {seen}");
 }
 
-/// Types of problems in prose: "problem `x`", "problems `x` and `y`", "503 `x`", or their addresses.
+/// Problem types in text: "problem `x`", "problems `x` and `y`", "503 `x`", or their URLs.
 fn problems(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for part in text.split("/problems/").skip(1) {
@@ -140,7 +141,7 @@ fn problems(text: &str) -> Vec<String> {
             rest = next.unwrap_or_default();
         }
     }
-    // Behind a status: "503 `x`".
+    // After a status: "503 `x`".
     for (status, rest) in text.match_indices(" `").map(|(at, _)| text.split_at(at)) {
         let status = status.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
         if status.len() == 3 && status.starts_with(['4', '5']) {

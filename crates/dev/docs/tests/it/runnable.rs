@@ -1,7 +1,7 @@
-//! Blocks marked as `console runnable` are run, page by page, on what `make run` starts.
+//! Blocks that are marked as `console runnable` are run, page by page, on a stack like that of `make run`.
 //!
-//! A line that begins with `$ ` is a command; it goes on over lines that end with a backslash or within a quote. What
-//! follows, up to the next command, is the beginning of its output: line by line, with `…` for anything.
+//! A line that begins with `$ ` is a command; it continues over lines that end with a backslash or within a quote. The
+//! lines after it, up to the next command, are the beginning of its output, where `…` matches any text.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::stack::{self, RunningStack};
 
 const INFO: &str = "console runnable";
 const LIMIT: Duration = Duration::from_mins(3);
-/// Between the outputs of two commands.
+/// The separator between the outputs of two commands.
 const MARK: &str = "==next==";
 
 /// A command with its expected output.
@@ -46,7 +46,7 @@ fn steps(block: &str) -> Vec<RunnableStep> {
     steps
 }
 
-/// Whether a line is as expected, where `…` matches any text.
+/// Whether a line matches the expected one, where `…` matches any text.
 fn fits(line: &str, expected: &str) -> bool {
     let line = line.trim_end();
     let Some((first, rest)) = expected.split_once('…') else { return line == expected };
@@ -63,7 +63,7 @@ async fn run(page: &Document, stack: &RunningStack) -> usize {
     let blocks = page.blocks.iter().filter(|block| block.info == INFO);
     let steps: Vec<RunnableStep> = blocks.flat_map(|block| steps(&block.text)).collect();
     let folder = stack::programs();
-    // One shell, so that variables stay.
+    // One shell for all commands, so that variables are kept.
     let run =
         |step: &RunnableStep| format!("{}\nstatus=$?; echo; echo {MARK}$status\n", step.command);
     let script: Vec<_> = steps.iter().map(run).collect();
@@ -109,7 +109,7 @@ async fn runnable_blocks_run_unchanged() {
     let mut seen = 0;
     for page in pages() {
         if page.blocks.iter().any(|block| block.info == INFO) {
-            // Readers may begin on any page.
+            // Readers may begin with any page.
             let stack = RunningStack::start().await;
             seen += run(&page, &stack).await;
         }

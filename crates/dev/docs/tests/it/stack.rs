@@ -1,16 +1,16 @@
-//! What `make run` starts, for documents to be tried on.
+//! A stack like that of `make run`, for trying the documents.
 
 use std::path::PathBuf;
 
 use holdfast_sandbox::{Port, Process, ProcessOptions, http_get, until, workspace_binary};
 
-/// Everything, with the demo products, on ports of its own.
+/// All servers and programs, with the demo products, on other ports.
 pub struct RunningStack {
     pub database_url: String,
     pub redis_url: String,
-    /// The file by which another terminal reaches it.
+    /// The file of variables with which another terminal can reach the stack.
     pub environment: String,
-    /// Host and port of each: the API, administration, metrics.
+    /// Host and port of the API; then of the admin port and of the metrics.
     pub api: String,
     pub admin: String,
     pub internal: String,
@@ -18,7 +18,7 @@ pub struct RunningStack {
     _ports: [Port; 4],
 }
 
-/// Where the programs are.
+/// The folder of the programs.
 pub fn programs() -> PathBuf {
     workspace_binary("holdfast-api").unwrap().parent().unwrap().to_owned()
 }

@@ -1,4 +1,4 @@
-//! Every fuzz target compiles and accepts its seeds. `make fuzz` goes on from these.
+//! Every fuzz target compiles and accepts its seeds. `make fuzz` starts with these.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(unused_attributes)] // `no_main` is for libFuzzer
 #![allow(clippy::disallowed_methods)] // the target `json` compares with serde_json
@@ -36,7 +36,7 @@ mod selector;
 #[path = "../../../fuzz/targets/token.rs"]
 mod token;
 
-/// A target's name and what takes its inputs.
+/// The name of a target, and the function for its inputs.
 type FuzzTarget = (&'static str, fn(&[u8]));
 
 const TARGETS: [FuzzTarget; 15] = [
@@ -61,7 +61,7 @@ fn fuzz() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz"))
 }
 
-/// The names in a folder, without their extensions.
+/// The names of the files in a folder, without their extensions.
 fn names(folder: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(fuzz().join(folder)).unwrap();
     let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();

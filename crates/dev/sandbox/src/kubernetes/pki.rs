@@ -15,7 +15,7 @@ pub struct CertificatePair {
     pub key: String,
 }
 
-/// A certificate authority of the sandbox.
+/// A certificate authority (CA) of the sandbox.
 pub struct SandboxAuthority(CertifiedIssuer<'static, KeyPair>);
 
 impl std::fmt::Debug for SandboxAuthority {

@@ -64,17 +64,17 @@ impl Node {
         &self.name
     }
 
-    /// Where clients reach PostgreSQL.
+    /// The address of PostgreSQL for clients.
     pub(super) fn clients(&self) -> SocketAddr {
         self.to_clients.address()
     }
 
-    /// PostgreSQL without a proxy.
+    /// The address of PostgreSQL without a proxy.
     pub(super) fn server(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// The REST interface without a proxy.
+    /// The address of the REST interface without a proxy.
     pub(super) fn rest(&self) -> SocketAddr {
         self.rest.address()
     }
@@ -87,7 +87,7 @@ impl Node {
         format!("{}:\n{}", self.name, log_tail(&self.log(), lines))
     }
 
-    /// The settings of this node. JSON is YAML, too.
+    /// The settings of this node, as JSON, which is valid YAML.
     fn settings(&self, shared: &Value) -> anyhow::Result<Value> {
         let user = json!({ "username": "postgres", "password": "secret" });
         let folder = self.folder.path();
@@ -98,7 +98,7 @@ impl Node {
                 "listen": self.rest.address().to_string(),
                 "connect_address": self.to_rest.address().to_string(),
             },
-            // Without the second, it learns the address of etcd behind the proxy and uses that.
+            // Without the second setting, Patroni would learn the address of etcd behind the proxy and use that.
             "etcd3": { "hosts": [self.to_etcd.address().to_string()], "use_proxies": true },
             "bootstrap": {
                 "dcs": shared,
@@ -137,7 +137,7 @@ impl Node {
             folder: self.folder.path(),
             log: &self.log(),
             user: self.user.as_ref(),
-            // It stops PostgreSQL in order.
+            // Patroni stops PostgreSQL gracefully.
             death_signal: Signal::SIGTERM,
         })?);
         Ok(())
@@ -171,7 +171,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Patroni would start PostgreSQL again, so all end at once. What remains, the next sweep ends.
+        // Patroni would start PostgreSQL again, so all processes end at once. The next sweep ends remaining ones.
         let _ = folder::end_processes_in(self.folder.path());
     }
 }
