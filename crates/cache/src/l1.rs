@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lapse_of_the_subscription_invalidates_earlier_values() {
+    fn an_interruption_of_the_subscription_invalidates_earlier_values() {
         let l1 = L1::<CellItem>::new(&CacheSettings::new(""), metrics());
         let arm = |long| l1.arm(l1.millis(Instant::now()), Duration::from_millis(long));
         arm(60_000);

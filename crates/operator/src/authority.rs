@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_renewed_under_the_same_authority() {
+    fn a_certificate_is_renewed_by_the_same_ca() {
         let first = authority().renewed(None, begin()).unwrap().unwrap();
         let second = authority().renewed(Some(&first), begin() + 21 * HOUR).unwrap().unwrap();
         assert_eq!(second.bundle(), first.bundle());
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_is_renewed_and_the_old_one_is_removed_after_it_expires() {
+    fn a_ca_is_renewed_and_the_old_one_is_removed_after_it_expires() {
         let first = authority().renewed(None, begin()).unwrap().unwrap();
         let later = begin() + 61 * HOUR;
         let second = authority().renewed(Some(&first), later).unwrap().unwrap();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_never_outlives_its_authority() {
+    fn a_certificate_never_outlives_its_ca() {
         let first = authority().renewed(None, begin()).unwrap().unwrap();
         let late = begin() + 59 * HOUR;
         let second = authority().renewed(Some(&first), late).unwrap().unwrap();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_clock_does_not_accumulate_authorities() {
+    fn a_wrong_clock_does_not_accumulate_cas() {
         let mut have = None;
         for round in 0..30 {
             // Years before anything was issued, nothing is valid yet.

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_setting_is_one_sentence_with_its_name_and_range() {
+    fn a_wrong_setting_is_reported_with_its_name_and_range() {
         for (arguments, expected) in [
             (
                 ["--url=x", "--depth=10"],

@@ -76,7 +76,7 @@ fn the_range_in_each_help_text_is_correct() {
 }
 
 #[test]
-fn settings_that_do_not_go_together_are_named() {
+fn settings_that_contradict_each_other_are_named() {
     let ca = std::env::temp_dir().join(format!("holdfast-ca-{}.pem", std::process::id()));
     std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\n").unwrap();
     let ca = format!("--redis-ca-file={}", ca.display());
@@ -124,7 +124,7 @@ fn settings_that_do_not_go_together_are_named() {
 }
 
 #[test]
-fn the_defaults_go_together() {
+fn the_defaults_are_consistent() {
     let cli = serve("--max-quantity=7").unwrap();
     cli.check().unwrap();
     let Command::Serve(settings) = cli.command else { panic!("not serve") };

@@ -44,7 +44,7 @@ async fn everything_works_while_redis_is_stopped_or_hung() {
 }
 
 #[tokio::test]
-async fn it_starts_without_redis() {
+async fn the_api_starts_without_redis() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     redis.kill9().await.unwrap();
     let server = Server::on(&database().await, redis, &[]).await;

@@ -26,7 +26,7 @@ const DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:
 const REDIS: (&str, &str) = ("REDIS_URL", "redis://:hunter2@127.0.0.1:1");
 
 #[test]
-fn a_wrong_setting_prevents_the_start_with_one_sentence() {
+fn a_wrong_setting_prevents_the_start_with_one_line() {
     for (env, expected) in [
         (&[REDIS][..], "DATABASE_URL must be set."),
         (&[DATABASE], "REDIS_URL must be set."),
@@ -117,7 +117,7 @@ fn the_help_names_every_setting() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_one_sentence() {
+async fn a_port_in_use_is_reported_in_one_sentence() {
     let port = Port::lease().unwrap();
     let _taken = std::net::TcpListener::bind(port.address()).unwrap();
     let address = port.address().to_string();
@@ -167,7 +167,7 @@ async fn migrations_wait_for_a_database_that_is_not_up_yet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_not_ready_before_the_schema_exists() {
+async fn the_api_is_not_ready_before_the_schema_exists() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     let url = shared_postgres().await.unwrap().create_database().await.unwrap();
     let process = spawn(&url, &redis.url(), &[]).await;
@@ -191,7 +191,7 @@ async fn it_is_not_ready_before_the_schema_exists() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_ready_while_it_can_accept_orders() {
+async fn the_api_is_ready_while_it_can_accept_orders() {
     let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
     let url = postgres.ensure_database("holdfast").await.unwrap();
     assert!(run(&["migrate"], &[("DATABASE_URL", &url)]).status.success());

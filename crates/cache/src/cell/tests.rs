@@ -126,7 +126,7 @@ fn a_load_is_patched_with_changes_committed_in_the_meantime() {
 }
 
 #[test]
-fn a_load_is_not_kept_below_any_fence() {
+fn a_load_below_a_fence_is_not_kept() {
     let cell = Cell::new(1);
     let flight = lead(&cell);
     assert!(!land(&cell, &flight, 5, 6), "the fence in Redis");

@@ -132,7 +132,7 @@ async fn a_read_after_a_change_does_not_get_an_earlier_load() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_not_cached() {
+async fn a_missing_product_is_not_cached() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let cache = replica(&redis).await;
     for _ in 0..3 {

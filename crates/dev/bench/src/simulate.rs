@@ -25,7 +25,7 @@ fn table(heads: &[String], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_document_has_the_tables_that_the_program_makes() {
+    fn the_document_has_the_tables_of_the_simulation() {
         let document = include_str!("../../../../docs/scale.md");
         for part in [super::distance::render(), super::shards::render(), super::buckets::render()] {
             assert!(

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reads_on_after_the_last_whole_line() {
+    async fn reading_continues_after_the_last_complete_line() {
         let log = std::env::temp_dir().join(format!("log-watch-{}", std::process::id()));
         std::fs::write(&log, "one\ntwo\nhal").unwrap();
         let (text, end) = read_new(&log, 4).await.unwrap();

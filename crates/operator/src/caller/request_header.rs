@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_authorities_of_the_bundle_are_trusted() {
+    fn only_the_cas_of_the_bundle_are_trusted() {
         let (old, new, other) = (ca(), ca(), ca());
         let data = config(&format!("{}{}", old.pem(), new.pem()), "[]");
         assert!(ask(&data, client(&old, "proxy"), &named()).is_ok());

@@ -50,7 +50,7 @@ fn aged(ca: &str, key: &str) -> String {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn the_authority_is_renewed_under_a_running_hpa_without_a_failed_request() {
+async fn the_ca_is_renewed_under_a_running_hpa_without_a_failed_request() {
     let _turn = TURN.lock().await;
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;

@@ -96,7 +96,7 @@ async fn all_groups_are_listed_in_the_requested_form() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_right_of_all_authenticated_callers_applies_without_groups() {
+async fn a_permission_of_all_authenticated_callers_applies_without_groups() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     cluster.namespace(&client, "everybody").await;

@@ -34,7 +34,7 @@ async fn redis(folder: &std::path::Path) -> (Redis, Port) {
 }
 
 #[tokio::test]
-async fn a_queue_behind_tls_is_counted_only_with_the_right_authority() {
+async fn a_queue_behind_tls_is_counted_only_with_the_right_ca() {
     let folder = tempfile::tempdir().unwrap();
     let (redis, port) = redis(folder.path()).await;
     let list = folder.path().join("queues.yaml");

@@ -143,7 +143,7 @@ fn used(audit_log: &str) -> Vec<(Right, Value)> {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn the_operator_has_exactly_the_rights_that_it_uses() {
+async fn the_operator_has_exactly_the_permissions_that_it_uses() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let rights = rights();
@@ -186,7 +186,7 @@ fn has_any_name(verb: &str, resource: &str) -> bool {
 }
 
 #[test]
-fn no_right_uses_a_wildcard() {
+fn no_permission_uses_a_wildcard() {
     let rights = rights();
     let mut all = own(&rights);
     let mut cluster = of_cluster(&rights);

@@ -44,7 +44,7 @@ async fn allow(client: &Client, namespace: &str, subject: Value) {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn only_the_api_server_can_name_callers_and_they_need_the_right() {
+async fn only_the_api_server_can_name_callers_and_they_need_the_permission() {
     let cluster = Cluster::shared().await;
     let _redis = listed(cluster, "strangers").await;
     let group =
@@ -108,7 +108,7 @@ async fn only_the_api_server_can_name_callers_and_they_need_the_right() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn a_right_is_granted_and_revoked_within_the_caches_time() {
+async fn a_permission_is_granted_and_revoked_within_the_lifetime_of_the_cache() {
     let cluster = Cluster::shared().await;
     let _redis = listed(cluster, "granted").await;
     let client = cluster.client().await;
@@ -146,7 +146,7 @@ async fn a_right_is_granted_and_revoked_within_the_caches_time() {
 
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
-async fn an_authority_of_the_api_server_is_trusted_only_while_it_is_listed() {
+async fn a_ca_of_the_api_server_is_trusted_only_while_it_is_listed() {
     let cluster = Cluster::shared().await;
     let client = cluster.client().await;
     let next = SandboxAuthority::new("next-front-ca").unwrap();

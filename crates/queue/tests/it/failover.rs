@@ -59,7 +59,7 @@ async fn a_depth_is_unknown_while_the_new_primary_may_lack_orders() {
 }
 
 #[tokio::test]
-async fn a_consumer_reads_from_the_new_primary_and_says_that_it_is_new() {
+async fn a_consumer_reads_from_the_new_primary_and_reports_that_it_is_new() {
     let group = RedisSentinels::start(&[], "").await.unwrap();
     group.until_complete("").await;
     let queue = queue(group.url());

@@ -168,7 +168,7 @@ async fn each_filter_has_an_index() {
 
 /// The plan is made while the tables are empty, and kept.
 #[tokio::test]
-async fn what_customers_have_is_found_among_the_rows_of_others() {
+async fn the_rows_of_a_customer_are_found_among_those_of_others() {
     let store = explained().await;
     let lamp = fixture::product(&store, 100).await.id;
     let limit = CustomerLimit { units: 5, since: Timestamp::UNIX_EPOCH, after_order: 0 };

@@ -47,7 +47,7 @@ async fn the_store_works_behind_sessions_of_pgbouncer_with_its_own_settings() {
 }
 
 #[tokio::test]
-async fn a_pooler_that_cannot_work_is_an_error_that_says_what_to_change() {
+async fn an_unsuitable_pooler_is_refused_with_the_setting_to_change() {
     for (pooler, sentence) in [
         (format!("pool_mode = transaction\n{IGNORE}"), "pool_mode = session"),
         (format!("pool_mode = transaction\n{IGNORE}, options"), "pool_mode = session"),

@@ -85,7 +85,7 @@ async fn writes_go_to_the_server_that_accepts_them_at_any_position() {
 }
 
 #[tokio::test]
-async fn a_database_without_a_server_that_accepts_writes_says_so() {
+async fn a_database_without_a_writable_server_is_reported() {
     let pair = ServerPair::start().await;
     let error = create(&pair.store(&[address(&pair.standby), address(&pair.standby)])).await;
     let error = error.unwrap_err();

@@ -215,7 +215,7 @@ async fn a_redirect_is_not_followed_and_is_reported_clearly() {
 }
 
 #[tokio::test]
-async fn garbage_does_not_count_as_an_answer() {
+async fn invalid_bytes_do_not_count_as_an_answer() {
     let huge_head = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     let nonsense: [&[u8]; 7] = [
         b"",

@@ -202,7 +202,7 @@ async fn an_operator_enters_a_key_and_replays_a_dead_letter() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Chromium and its driver: make e2e-browser"]
-async fn the_console_fits_a_desk_and_a_phone() {
+async fn the_console_fits_a_desktop_and_a_phone() {
     let shop = ConsoleShop::start().await;
     let (desk, phone) = (shop.opened(DESK).await, shop.opened(PHONE).await);
     let small = shop.opened(SMALL_PHONE).await;

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_unknown_lengths_and_garbage_are_rejected() {
+    fn chunks_unknown_lengths_and_invalid_bytes_are_rejected() {
         for bytes in [
             &b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"[..],
             b"HTTP/1.1 200 OK\r\n\r\n",

@@ -225,7 +225,7 @@ async fn unfinished_work_is_found_when_none_is_expected() {
 }
 
 #[tokio::test]
-async fn without_a_log_it_reports_what_it_could_not_check() {
+async fn without_a_log_the_audit_reports_what_it_could_not_check() {
     let fixture = fixture().await;
     let found = audit(&fixture.url, None, Expectation::default()).await.unwrap();
     assert!(found.hold());

@@ -60,7 +60,7 @@ fn arguments<'a>(script: &'a str, word: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn each_command_of_the_guide_to_kubernetes_is_run_on_a_cluster_or_excused() {
+fn each_command_of_the_guide_to_kubernetes_is_run_on_a_cluster_or_listed_with_a_reason() {
     let text = fs::read_to_string(root().join(GUIDE)).unwrap();
     let commands = commands(&Document::parse(GUIDE.into(), text));
     assert!(commands.len() > 30, "only {}", commands.len());

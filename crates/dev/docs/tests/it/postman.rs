@@ -18,7 +18,7 @@ pub fn document(extra: &[&str]) -> String {
 }
 
 #[test]
-fn the_collection_is_as_the_documents_are() {
+fn the_collection_matches_the_documents() {
     let read = |extra: &[&str]| serde_json::from_str::<Value>(&document(extra)).unwrap();
     let made = collection(&read(&[]), &read(&["--admin"])).unwrap();
     let made = format!("{}\n", serde_json::to_string_pretty(&made).unwrap());

@@ -60,7 +60,7 @@ async fn not_moved(prometheus: &Prometheus) -> Vec<String> {
 }
 
 #[test]
-fn the_other_tests_exist() {
+fn tests_that_are_named_elsewhere_exist() {
     for (name, file, test) in MOVED_ELSEWHERE {
         assert!(text(file).contains(&format!("fn {test}()")), "{name}: {test} does not exist");
     }

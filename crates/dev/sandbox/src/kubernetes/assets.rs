@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_folder_that_has_it_wins() {
+    fn a_program_is_taken_from_the_first_folder_that_has_it() {
         let [first, second] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         for name in ["etcd", "kube-apiserver", "kube-controller-manager"] {
             std::fs::write(second.path().join(name), "").unwrap();

@@ -14,7 +14,7 @@ async fn ask(redis: &Redis, command: &str) -> std::io::Result<String> {
 }
 
 #[tokio::test]
-async fn starts_empty_and_flushes() {
+async fn a_new_server_is_empty_and_a_flush_empties_it() {
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
     ask(&redis, "SET a 1").await.unwrap();
     assert_eq!(ask(&redis, "GET a").await.unwrap(), "$1\r\n1\r\n");

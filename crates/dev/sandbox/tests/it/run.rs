@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::command::{Base, pids_in};
 
 #[test]
-fn a_port_in_use_gives_a_sentence_before_anything_is_started() {
+fn a_port_in_use_is_reported_before_anything_is_started() {
     let base = Base::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -149,7 +149,7 @@ async fn an_order_completes_and_one_ctrl_c_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_run_finds_free_ports_and_says_so() {
+async fn a_second_run_uses_free_ports_and_reports_them() {
     let (one, other) = (Base::new(), Base::new());
     let (first, second) = (on_usual_ports(&one, &[]), on_usual_ports(&other, &[]));
     assert!(second.said.contains("Some of the usual ports are in use."), "{}", second.said);

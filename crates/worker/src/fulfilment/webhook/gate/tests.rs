@@ -40,7 +40,7 @@ async fn paused_for(gate: &Gate) -> (Duration, usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_room_is_its_free_capacity() {
+async fn the_number_of_orders_to_read_is_the_free_capacity() {
     let gate = gate();
     let turns = futures::future::join_all((0..8).map(|_| gate.turn(LaneKind::First))).await;
     assert_eq!(gate.room().await, 8, "as many may wait as are sent");
@@ -49,7 +49,7 @@ async fn its_room_is_its_free_capacity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn first_failures_of_many_orders_pause_it_and_one_answer_opens_it() {
+async fn first_failures_of_many_orders_pause_the_webhook_and_one_answer_resumes_it() {
     let gate = gate();
     for _ in 0..20 {
         fail(&gate, LaneKind::First, FIRST_FAILURES - 1).await;
@@ -68,7 +68,7 @@ async fn first_failures_of_many_orders_pause_it_and_one_answer_opens_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn orders_that_fail_again_never_pause_it_for_the_others() {
+async fn orders_that_fail_again_never_pause_the_webhook_for_the_others() {
     let gate = gate();
     for _ in 0..1000 {
         if let Ok(turn) = gate.turn(LaneKind::Again).await {
@@ -142,7 +142,7 @@ async fn requests_that_were_sent_before_a_success_show_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_after_pauses_it_at_once_for_that_long() {
+async fn retry_after_pauses_the_webhook_at_once_for_that_long() {
     let gate = gate();
     let after = Duration::from_secs(20);
     answer(&gate, LaneKind::First, ReceiverCondition::Down(Some(after))).await;
@@ -177,7 +177,7 @@ async fn orders_that_have_failed_before_have_a_share_of_the_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_hang_are_given_up_while_others_wait_but_for_a_share() {
+async fn requests_that_hang_are_cancelled_while_others_wait_except_for_a_share() {
     let gate = gate();
     succeed(&gate, 1).await;
     let mut turns: Vec<_> =
