@@ -125,8 +125,7 @@ pub struct RedisCacheSettings {
     /// The Redis URL, such as `redis://:password@host:6379/0`, or of Sentinels or a cluster; see docs/operations.md
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: RedisUrl,
-    /// For TLS (a rediss URL): a file with the certificates (PEM) of the authorities that Redis's certificate may
-    /// come from; the system's authorities if not set
+    /// For TLS (rediss URLs): a file with the CA certificates (PEM) that verify Redis; the system's CAs if not set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
     /// The longest time for a call to Redis, in milliseconds (1 to 10000)

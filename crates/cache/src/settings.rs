@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 pub struct CacheSettings {
     /// For example `redis://127.0.0.1:6379/0`.
     pub redis_url: String,
-    /// With `rediss://`: certificates (PEM) of the authorities that verify the server; `None`: the system's authorities.
+    /// With `rediss://`: the CA certificates (PEM) that verify the server; `None`: those of the system.
     pub redis_ca: Option<Arc<[u8]>>,
     /// How long Redis remembers a product, and how long a fence lasts. Default 5 min.
     pub ttl: Duration,

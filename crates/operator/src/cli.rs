@@ -105,8 +105,7 @@ pub struct RunSettings {
     /// `redis://:password@host:6379/0`
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<RedisUrl>,
-    /// For TLS (rediss URLs): a file with the certificates (PEM) of the authorities that Redis's certificate may come
-    /// from; the system's authorities if not set
+    /// For TLS (rediss URLs): a file with the CA certificates (PEM) that verify Redis; the system's CAs if not set
     #[arg(long = "redis-ca-file", env = "HOLDFAST_REDIS_CA_FILE")]
     pub redis_ca: Option<RedisCa>,
     /// The label `release` of that queue, and the release whose flash sales are managed

@@ -32,7 +32,7 @@ impl Delivery {
     /// Parses an entry.
     ///
     /// # Errors
-    /// The id of an entry that is not one of ours.
+    /// The id of an entry that this queue did not write.
     pub fn read((entry_id, fields): StreamEntry) -> Result<Self, String> {
         let (mut order_id, mut trace_context) = (None, None);
         for (name, value) in fields {
@@ -63,7 +63,7 @@ pub struct Consumer {
     run_id: String,
     /// Where the search for entries of dead consumers continues.
     searched: String,
-    /// The group was missing or another server was read, and nobody has asked about that since.
+    /// Whether a read has found the group missing, or another server, since this was last reported.
     redis_is_new: bool,
 }
 
@@ -152,7 +152,7 @@ impl Consumer {
             () = self.queue.servers.replaced(&address) => return Err(QueueError::Timeout),
         };
         if streams.is_none() {
-            // Redis before 7.2 notes only reads that deliver something, and would take this consumer for dead.
+            // Redis before 7.2 records only reads that return entries, so this consumer would count as dead.
             let mut sign = redis::cmd("XREADGROUP");
             sign.arg("GROUP").arg(GROUP).arg(&self.name).arg("COUNT").arg(1);
             sign.arg("STREAMS").arg(STREAM).arg(AFTER_ALL);

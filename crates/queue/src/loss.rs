@@ -1,11 +1,11 @@
 //! Whether the queue has lost orders.
 //!
-//! Redis may be flushed, start empty, or be trimmed by hand. What is left looks like a short queue. So a key beside the stream says
-//! that every unfinished order has been published since the stream exists. It disappears together with the stream. Trimming by
-//! hand leaves the key, but then fewer entries wait than the group has still to read.
+//! Redis may be flushed, start empty, or be trimmed by hand. The rest of the queue then looks like a short queue. So a
+//! second key records that every unfinished order was published since the stream exists. It disappears together with
+//! the stream. Trimming by hand leaves the key, but then fewer entries wait than the group still has to read.
 //!
-//! A replica that becomes the primary has the key, and may lack the last entries. So with Sentinels and in a cluster, the key
-//! also names the server process, and that of another one counts as missing.
+//! A replica that becomes the primary has the key, and may lack the last entries. So with Sentinels and in a cluster,
+//! the key also names the server process, and the key of another process counts as missing.
 
 use redis::Script;
 

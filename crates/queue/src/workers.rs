@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Queue {
-    /// How many workers have asked for orders within this time. A worker asks at least once a second unless it has all
-    /// the orders that it can take; then it renews its hold on them.
+    /// The number of workers that have read from the queue within this time. A worker reads at least once a second,
+    /// unless it has all the orders that it can take; then it keeps its entries alive.
     ///
     /// # Errors
     /// Redis is down or refuses the call, or the group does not exist.

@@ -2,8 +2,8 @@
 
 use std::{error::Error, fmt};
 
-/// Shows an error and its causes on one line: `error: cause: cause`. A cause that the text before it ends with is not
-/// said again: our own error types do not repeat their sources, but those of libraries do.
+/// Shows an error and its causes on one line: `error: cause: cause`. A cause with which the text before it already ends
+/// is not repeated: our own error types do not repeat their sources, but those of libraries do.
 ///
 /// ```
 /// # use holdfast_telemetry::Chain;
@@ -29,15 +29,15 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// sqlx says in a cause what our error above it says already.
+/// sqlx repeats in a cause what the error above it says.
 fn without_repetition(text: String) -> String {
     const SAID_ABOVE: [&str; 2] =
         ["error communicating with database: ", "error returned from database: "];
     SAID_ABOVE.iter().fold(text, |text, said| text.replace(said, ""))
 }
 
-/// sqlx ends a message of PostgreSQL with the line of PostgreSQL's source that it comes from, which looks like a line of
-/// the user's.
+/// sqlx ends a message of PostgreSQL with a line number of PostgreSQL's source, which looks like a line of the user's
+/// text.
 fn without_source_line(text: &str) -> String {
     match text.rsplit_once(" at line ") {
         Some((message, line)) if line.bytes().all(|byte| byte.is_ascii_digit()) => {

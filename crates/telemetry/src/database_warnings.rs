@@ -1,7 +1,7 @@
 //! Warnings that PostgreSQL sends with its answers.
 //!
-//! sqlx gives them to nobody: it emits an event and reads on. [`Heard`] is a layer that hears these events, whatever is logged;
-//! [`heard`] tells the caller whether one was emitted while it polled.
+//! sqlx does not return them: it emits an event and continues. [`Heard`] is a layer that receives these events,
+//! whatever the log level. [`heard`] tells the caller whether one was emitted while it polled.
 
 use std::cell::Cell;
 
@@ -18,14 +18,14 @@ thread_local! {
     static HEARD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `poll`, and tells whether the database sent a warning in it. Without the [`layer`], none is heard.
+/// Runs `poll`. Returns whether the database sent a warning during it. Without the [`layer`], no warnings are received.
 pub fn heard<T>(poll: impl FnOnce() -> T) -> (T, bool) {
     HEARD.set(false);
     let result = poll();
     (result, HEARD.get())
 }
 
-/// Hears the warnings. [`init`](crate::init) installs it.
+/// Receives the warnings. [`init`](crate::init) installs it.
 pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     let warnings =
         filter::filter_fn(|about| about.target() == TARGET && *about.level() <= Level::WARN);
@@ -35,7 +35,7 @@ pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
 /// Installs the layer alone, for tests of crates that set up no logs.
 #[doc(hidden)]
 pub fn listen() {
-    // Another test of the same process was first.
+    // Another test of the same process may have installed it.
     let _ = tracing_subscriber::registry().with(layer()).try_init();
 }
 

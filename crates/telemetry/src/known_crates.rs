@@ -1,10 +1,10 @@
-//! The names of the crates that the programs are made of, by which log lines can be picked.
+//! The names of the crates in the programs, which log filters may use.
 
-/// Names every package of the workspace and all that they depend on.
+/// Contains the name of every package in the workspace and of all dependencies.
 const LOCK: &str = include_str!("../../../Cargo.lock");
 
-/// Whether log lines of `target`, such as `holdfast_api::routes` or `hyper`, can come from any of them.
-/// With `prefix`, also of a name that only begins so, as the filter does it: `holdfast` picks all of ours.
+/// Whether log lines of `target`, such as `holdfast_api::routes` or `hyper`, can come from one of them. With `prefix`,
+/// also if a crate's name only begins with it, as in filters: `holdfast` selects all crates of Holdfast.
 pub(crate) fn has(target: &str, prefix: bool) -> bool {
     let (name, prefix) = match target.split_once("::") {
         Some((name, _)) => (name, false),

@@ -10,7 +10,7 @@
 //! | [`REQUEST`] | what log lines say about the current request |
 //! | [`metrics`] | the declaration of metrics, and their registry |
 //! | [`Readiness`], [`InternalServer`], [`probe`] | the internal port |
-//! | [`database_warnings`] | what PostgreSQL says beside its answers |
+//! | [`database_warnings`] | warnings that PostgreSQL sends with its answers |
 //! | [`command`] | what the command lines share |
 //! | [`Chain`] | an error with its causes on one line |
 //!

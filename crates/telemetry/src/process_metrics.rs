@@ -1,19 +1,19 @@
-//! What every process shows of itself.
+//! The metrics of every process.
 
 use prometheus::process_collector::ProcessCollector;
 
 use crate::metrics::{Error, Registry};
 
 crate::metrics! {
-    /// What every process shows of itself, besides `process_*`.
+    /// The metrics of every process, besides `process_*`.
     struct BuildMetrics {
         /// The build that is running; always 1.
         build: IntGaugeVec = "holdfast_build_info" { service, version, commit },
     }
 }
 
-/// A registry with what every process shows: CPU, memory and files of the process itself
-/// (`process_*`), its build, and what became of its trace spans.
+/// A registry with the metrics of every process: CPU, memory and files (`process_*`), its build, and the outcome of its
+/// trace spans.
 ///
 /// # Errors
 /// Never in practice: the names are fixed and the registry is new.

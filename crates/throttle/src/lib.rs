@@ -32,7 +32,7 @@ const CONNECT_MIN: Duration = Duration::from_secs(1);
 pub struct ThrottleSettings {
     /// For example `redis://127.0.0.1:6379/0`.
     pub redis_url: String,
-    /// With `rediss://`: certificates (PEM) of the authorities that verify the server; `None`: the system's authorities.
+    /// With `rediss://`: the CA certificates (PEM) that verify the server; `None`: those of the system.
     pub redis_ca: Option<Arc<[u8]>>,
     /// The timeout of a call, and of connecting.
     pub op_timeout: Duration,

@@ -12,7 +12,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// For a server that is down. Short enough to go on soon after it is up again.
+    /// For a server that is down. Short enough to continue soon after it is up again.
     pub const RECONNECT: Self =
         Self { base: Duration::from_millis(100), max: Duration::from_secs(1) };
 

@@ -16,7 +16,7 @@ use crate::{
     trace::RoundTimes, unread,
 };
 
-/// Reads the queue until `stop`. Orders in flight then go on.
+/// Reads the queue until `stop`. Orders in flight then continue.
 pub(crate) async fn consume<F: Fulfilment>(
     shared: Arc<WorkerContext>,
     mut consumer: Consumer,

@@ -1,8 +1,8 @@
 //! Filling the queue again after Redis has lost it.
 //!
-//! Redis was flushed, has started empty, or somebody has cut the stream. All pending orders are then published at once, instead of
-//! when each has been pending for too long. All workers do it together: they agree on one time through Redis, and the database
-//! marks each order that one of them has taken.
+//! If Redis was flushed, has started empty, or its stream was trimmed by hand, all pending orders are published at
+//! once, instead of when each has been pending for too long. All workers do it together: they agree on one time through
+//! Redis, and the database marks each order that one of them has taken.
 
 use holdfast_domain::OrderId;
 use holdfast_queue::Loss;
@@ -22,9 +22,9 @@ pub(crate) async fn refill(shared: &WorkerContext) -> Result<(), MaintenanceErro
         loss = shared.queue.loss(Some(now.as_microsecond())).await?;
     }
     let Loss::Before(before) = loss else { return Ok(()) };
-    // A time that cannot be is none of ours.
+    // A time out of range was written by another program.
     let lost_before = Timestamp::from_microsecond(before).unwrap_or(Timestamp::MAX);
-    // An empty queue at the first start of all looks the same, so this warns of nothing.
+    // At the first start of all workers, an empty queue looks the same, so this is not a warning.
     tracing::info!(%lost_before, "the queue is new or has lost orders; publishing all pending orders");
     set_aside(shared).await?;
     sweep(shared, Some(lost_before)).await?;

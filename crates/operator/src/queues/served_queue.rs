@@ -14,7 +14,7 @@ use super::QueueEntry;
 pub struct RedisAccess {
     /// The longest wait for an answer.
     pub timeout: Duration,
-    /// With `rediss://`: the authorities that verify the server; `None`: those of the system.
+    /// With `rediss://`: the CA certificates that verify the server; `None`: those of the system.
     pub redis_ca: Option<RedisCa>,
 }
 

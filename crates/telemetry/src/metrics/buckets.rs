@@ -1,18 +1,18 @@
-//! What a histogram has counted, as numbers.
+//! The counts of a histogram.
 
 use prometheus::{Histogram, core::Metric as _};
 
-/// What a histogram has counted up to a moment.
+/// The counts of a histogram up to a moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Buckets {
-    /// The upper bound of each bucket, and how many observations were not greater.
+    /// The upper bound of each bucket, and the number of observations that do not exceed it.
     cumulative: Vec<(f64, u64)>,
     count: u64,
     sum: f64,
 }
 
 impl Buckets {
-    /// What a histogram has counted until now.
+    /// The counts of a histogram until now.
     pub fn of(histogram: &Histogram) -> Self {
         let metric = histogram.metric();
         let counted = metric.get_histogram();
@@ -26,7 +26,7 @@ impl Buckets {
         }
     }
 
-    /// What was counted after `earlier`, a state of the same histogram.
+    /// The counts since `earlier`, a state of the same histogram.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let before = |index: usize| earlier.cumulative.get(index).map_or(0, |bucket| bucket.1);
@@ -40,20 +40,20 @@ impl Buckets {
         }
     }
 
-    /// How many observations there were.
+    /// The number of observations.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Their mean; `None` if there were none.
+    /// The mean of the observations; `None` if there were none.
     #[allow(clippy::cast_precision_loss)] // counts are far below 2^53
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
-    /// The value that a part of the observations, such as 0.99, did not exceed, as Prometheus's
-    /// `histogram_quantile` has it: within a bucket, observations count as spread evenly. One beyond the last bound is
-    /// that bound. `None` if there were none.
+    /// The value that a fraction of the observations, such as 0.99, did not exceed, as in Prometheus's
+    /// `histogram_quantile`: observations count as spread evenly within a bucket. Beyond the last bound, it is that
+    /// bound. `None` if there were none.
     #[allow(clippy::cast_precision_loss)] // counts are far below 2^53
     pub fn quantile(&self, part: f64) -> Option<f64> {
         if self.count == 0 {

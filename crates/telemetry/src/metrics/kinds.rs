@@ -12,10 +12,10 @@ pub trait Declarable: Collector + Clone + 'static {
     /// `counter`, `gauge` or `histogram`.
     const KIND: &'static str;
 
-    /// Makes it, with all series whose labels are known.
+    /// Creates it, with all series whose labels are known.
     ///
     /// # Errors
-    /// The name or a label is not one that Prometheus allows.
+    /// Prometheus does not allow the name or a label.
     fn make(declaration: &Declaration) -> Result<Self, Error>;
 }
 

@@ -21,7 +21,7 @@ pub struct Registry {
 struct Declared {
     /// The rows of the reference page, by name.
     rows: BTreeMap<&'static str, String>,
-    /// Bring metrics up to date that are not counted as things happen.
+    /// Functions that update gauges before they are shown.
     refreshes: Vec<Arc<dyn Fn() + Send + Sync>>,
     included: Vec<Registry>,
 }
@@ -33,10 +33,10 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Makes a metric and registers it. Called by [`metrics!`](crate::metrics!).
+    /// Creates a metric and registers it. Called by [`metrics!`](crate::metrics!).
     ///
     /// # Errors
-    /// The name is registered already, or is not one that Prometheus allows.
+    /// The name is registered already, or Prometheus does not allow it.
     pub fn declare<M: Declarable>(&self, declaration: &Declaration) -> Result<M, Error> {
         let metric = M::make(declaration)?;
         self.metrics.register(Box::new(metric.clone()))?;
@@ -46,11 +46,11 @@ impl Registry {
         Ok(metric)
     }
 
-    /// Makes a metric with one label, registers it, and returns the series with these values. Called by
+    /// Creates a metric with one label, registers it, and returns the series with these values. Called by
     /// [`metrics!`](crate::metrics!).
     ///
     /// # Errors
-    /// The name is registered already, or is not one that Prometheus allows.
+    /// The name is registered already, or Prometheus does not allow it.
     pub fn declare_each<M: Single, const N: usize>(
         &self,
         declaration: &Declaration,
@@ -73,7 +73,7 @@ impl Registry {
     /// All metrics in Prometheus's text format, version 0.0.4.
     ///
     /// # Errors
-    /// A metric that the format cannot show; ours all can be.
+    /// The format cannot show a metric, which does not happen with the metrics of Holdfast.
     pub fn page(&self) -> Result<String, Error> {
         let mut page = String::with_capacity(32 * 1024);
         TextEncoder::new().encode_utf8(&self.families(), &mut page)?;

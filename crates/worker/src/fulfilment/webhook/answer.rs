@@ -72,7 +72,7 @@ pub(super) fn interpret(
     }
     let condition = match status.as_u16() {
         409 | 425 => ReceiverCondition::Up,
-        // It asks for a pause, of whatever length.
+        // The receiver asks for a pause, of any length.
         429 => ReceiverCondition::Down(Some(after.unwrap_or_default())),
         401 | 403 | 404 | 405 | 407 | 408 | 421 => ReceiverCondition::Down(after),
         400..=499 => return (ReceiverCondition::Up, Err(FulfilError::Fail(reason))),
