@@ -22,9 +22,9 @@
 //! | `Option<T>` with `#[field(nullable = false)]` | may be left out, but must not be null |
 //! | `Option<Option<T>>` | may be left out (`None`) or be null (`Some(None)`) |
 //!
-//! Each `T` is a `crate::request::Value`, which reads it and has its schema. Doc comments are the descriptions in the
-//! document. `#[request(check = function)]` names a function that is called with the `Fields` before any of them is
-//! read: for rules on which of them may stand together. Two more options say the same in the document:
+//! Each `T` is a `crate::request::Value`, which reads a field and has its schema. Doc comments are the descriptions in
+//! the document. `#[request(check = function)]` names a function that is called with the `Fields` before any of them is
+//! read. It checks which fields may be used together. Two more options describe the same rules in the document:
 //!
 //! ```ignore
 //! #[request(
@@ -35,8 +35,8 @@
 //! )]
 //! ```
 //!
-//! With forms, the schema is `oneOf` them: each has all fields but those it is without. Without an example, there is one
-//! that consists of the examples of the fields.
+//! With forms, the schema is `oneOf` them; each has all fields except those in `without`. Without an example, the example
+//! consists of the examples of the fields.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -73,7 +73,7 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let names = fields.iter().map(|field| &field.name);
     let described = fields.iter().map(RequestField::described);
     let read = fields.iter().enumerate().map(|(at, field)| field.read(at));
-    // Wrong optional fields are `None` and have left an error; without a required one there is no value.
+    // A wrong optional field is `None` and has left an error. If a required field is wrong, there is no value.
     let built = fields.iter().map(|field| {
         let ident = &field.ident;
         if field.presence == Presence::Required { quote!(#ident: #ident?) } else { quote!(#ident) }
@@ -116,7 +116,7 @@ enum Presence {
     Optional,
     /// May be left out or be null, which is the same.
     Nullable,
-    /// Left out and null are told apart.
+    /// Absent and null are distinguished.
     Cleared,
 }
 
@@ -160,7 +160,7 @@ impl<'a> RequestField<'a> {
         Ok(Self { ident, name, description: docs(&field.attrs), presence, value, example })
     }
 
-    /// Reads the field into a variable of its name.
+    /// Reads the field into a variable with its name.
     fn read(&self, at: usize) -> TokenStream {
         let Self { ident, value, .. } = self;
         match self.presence {
@@ -207,12 +207,12 @@ fn optional(ty: &Type) -> Option<&Type> {
     }
 }
 
-/// What `#[request(…)]` says.
+/// The contents of `#[request(…)]`.
 #[derive(Default)]
 struct RequestOptions {
     check: Option<Path>,
     forms: Vec<Form>,
-    /// What each shows, and its JSON.
+    /// The title and the JSON of each example.
     examples: Vec<(LitStr, TokenStream)>,
 }
 

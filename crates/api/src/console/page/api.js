@@ -35,7 +35,7 @@ export async function ask(path, body) {
   throw new Refused(answer.status, await answer.json().catch(() => ({})));
 }
 
-// A list, and where its next page is.
+// A list, and the URL of its next page.
 export async function list(path) {
   const answer = await ask(path);
   const link = /<([^>]+)>; rel="next"/.exec(answer.headers.get("Link") || "");

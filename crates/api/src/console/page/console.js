@@ -1,4 +1,4 @@
-// Asks for the numbers every two seconds while the page is in sight, and shows them.
+// Requests and shows the numbers every two seconds while the page is visible.
 
 import { ask, key } from "./api.js";
 import { listenToLists, showCountdowns, showLists } from "./lists.js";

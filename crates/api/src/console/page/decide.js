@@ -1,4 +1,4 @@
-// Replay or discard a dead letter, after a question.
+// Replays or discards a dead letter, after a confirmation.
 
 import { ask } from "./api.js";
 import { $ } from "./show.js";

@@ -73,7 +73,7 @@ function saleCard(sale) {
   return card;
 }
 
-// Called once a second; `ahead` is how far the server's clock is ahead of ours.
+// Called once a second; `ahead` is how far the server's clock is ahead of the browser's.
 export function showCountdowns(ahead) {
   for (const clock of document.querySelectorAll("[data-until]")) {
     const left = Math.max(0, Date.parse(clock.dataset.until) - Date.now() - ahead);
@@ -107,7 +107,7 @@ const lines = (order) =>
   (order.items.length > 3 ? ` and ${order.items.length - 3} more` : "");
 
 async function showOrders() {
-  // A list that moves cannot be read.
+  // The list does not change while the user reads the details of an order.
   if ($("orders").querySelector("details[open]")) return;
   const status = $("status").value;
   const { items } = await list(`/orders?limit=12${status ? `&status=${status}` : ""}`);

@@ -58,7 +58,7 @@ function showReasons(refused) {
   $("reasons-empty").hidden = all.length > 0;
 }
 
-// The charts that are in sight, one after the other: a viewer uses one connection.
+// Loads the visible charts one after the other, so that a viewer uses one connection.
 export async function showCharts() {
   for (const place of document.querySelectorAll("[data-chart]")) {
     const { top, bottom } = place.getBoundingClientRect();

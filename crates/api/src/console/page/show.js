@@ -1,8 +1,8 @@
-// Small things that the parts of the page share.
+// Functions that several parts of the page use.
 
 export const $ = (id) => document.getElementById(id);
 
-// An element with properties and children; texts stay texts.
+// Creates an element with properties and children. Texts are never interpreted as HTML.
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -13,7 +13,7 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
-// Makes `items` the children of `parent`. What has not changed stays as it is, with its focus.
+// Makes `items` the children of `parent`. Unchanged children stay, with their focus.
 export function keyed(parent, items, keyOf, make) {
   const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   const wanted = items.map((item) => {
@@ -37,7 +37,7 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const finest = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 
-// A number with the digits that matter; a dash if it is unknown.
+// Formats a number with its significant digits; a dash if it is unknown.
 export function number(value) {
   if (value === null || value === undefined) return "–";
   if (Number.isInteger(value) || value >= 100) return whole.format(value);
