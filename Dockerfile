@@ -1,7 +1,7 @@
 # The images of Holdfast:  docker build --target api .   (or worker, operator, load)
 #
-# Needs BuildKit. A change in our code builds only our crates again: their dependencies are in the stage
-# `dependencies`, which changes only with Cargo.lock.
+# Needs BuildKit. After a change of the code, only the crates of the workspace are built again: their dependencies are in
+# the stage `dependencies`, which changes only with Cargo.lock.
 ARG RUST_IMAGE=rust:1-bookworm
 ARG BASE_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
@@ -38,8 +38,8 @@ FROM dependencies AS build
 COPY crates crates
 COPY migrations migrations
 ARG COMMIT=unknown
-# Cargo compares times, and our files may be older than the empty crates. The symbol table is kept for
-# names in backtraces.
+# Cargo compares file times, and the copied files may be older than the empty crates. The symbol table is kept for
+# backtraces.
 RUN --mount=type=cache,id=holdfast-registry,target=/usr/local/cargo/registry,sharing=locked \
     find crates migrations -type f -exec touch {} + && \
     HOLDFAST_COMMIT="$COMMIT" cargo build --locked --release --package holdfast-api --package holdfast-worker --package holdfast-operator --package holdfast-bench --bins && \
