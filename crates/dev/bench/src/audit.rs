@@ -67,7 +67,6 @@ pub struct Expectation {
 /// The result of the audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
-    /// The number of products.
     pub products: i64,
     /// The number of orders in the database.
     pub orders: i64,

@@ -56,7 +56,6 @@ pub struct ClientGroup {
     pub name: &'static str,
     /// Replicas; connections are spread over them evenly.
     pub targets: Vec<SocketAddr>,
-    /// The number of connections.
     pub connections: usize,
     pub requests: Arc<Requests>,
     /// The mode.

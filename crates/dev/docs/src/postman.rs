@@ -75,7 +75,6 @@ pub fn collection(public: &Value, admin: &Value) -> Result<Value, String> {
     }))
 }
 
-/// The operations of a document, by id.
 fn operations(document: &Value) -> impl Iterator<Item = (&str, Operation<'_>)> {
     pairs(&document["paths"]).flat_map(|(path, item)| {
         pairs(item).map(move |(method, about)| {

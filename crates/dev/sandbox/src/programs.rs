@@ -68,7 +68,6 @@ pub(crate) fn redis() -> anyhow::Result<PathBuf> {
     )
 }
 
-/// Prometheus.
 pub(crate) fn prometheus() -> anyhow::Result<PathBuf> {
     on_path("prometheus").context(
         "Prometheus is not installed; type: sudo apt-get install --no-install-recommends prometheus",

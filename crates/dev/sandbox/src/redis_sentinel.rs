@@ -108,7 +108,6 @@ impl RedisSentinels {
         self.sentinels.iter().map(|(_, port)| port.address().to_string()).collect()
     }
 
-    /// The Sentinels.
     pub fn sentinels(&self) -> impl Iterator<Item = &Process> {
         self.sentinels.iter().map(|(process, _)| process)
     }

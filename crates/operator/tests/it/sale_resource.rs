@@ -60,7 +60,6 @@ pub async fn installed(client: &Client) -> Value {
     objects::get(client, &serde_saphyr::from_str(DEFINITION).unwrap()).await.unwrap()
 }
 
-/// The number of columns of a definition.
 pub fn columns(definition: &Value) -> usize {
     definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap().len()
 }

@@ -20,7 +20,6 @@ use tokio::{
 
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A received request.
 #[derive(Clone, Debug)]
 pub struct ReceivedRequest {
     pub at: Instant,

@@ -61,14 +61,12 @@ pub enum ModelRequest {
     },
 }
 
-/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelAnswer {
     Placed(i64),
     Held(i64),
     /// Cancelled, released, deleted or returned.
     Done,
-    /// With the number of the claim.
     Claimed(i32),
     Adjusted {
         stock: i64,

@@ -81,7 +81,6 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// The number of answers.
     pub fn answered(&self) -> u64 {
         self.answers.values().sum()
     }

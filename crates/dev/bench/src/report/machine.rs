@@ -16,11 +16,9 @@ const FLUSHES: u32 = 200;
 /// The machine and the versions of the programs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
-    /// The name of the processor.
     pub processor: String,
     /// The number of processors.
     pub cores: usize,
-    /// Memory in GiB.
     pub memory_gib: f64,
     /// The version of the kernel.
     pub kernel: String,

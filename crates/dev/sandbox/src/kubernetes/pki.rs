@@ -9,9 +9,7 @@ use rcgen::{
 /// A certificate and its key, in PEM format.
 #[derive(Debug, Clone)]
 pub struct CertificatePair {
-    /// The certificate.
     pub certificate: String,
-    /// Its key.
     pub key: String,
 }
 

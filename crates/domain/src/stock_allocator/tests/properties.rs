@@ -56,7 +56,6 @@ impl AnyRequest {
     }
 }
 
-/// A request, and its customer.
 fn request() -> impl Strategy<Value = (AnyRequest, Option<CustomerRef>)> {
     let line = || {
         let expected = prop::option::weighted(0.2, 1i64..4);

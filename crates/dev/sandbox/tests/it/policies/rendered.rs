@@ -65,7 +65,6 @@ impl Pod {
             .flat_map(|kind| self.spec[kind].as_array().into_iter().flatten())
     }
 
-    /// Ports by name.
     pub fn ports(&self) -> Vec<(String, u16)> {
         self.containers()
             .flat_map(|container| container["ports"].as_array().into_iter().flatten())
