@@ -77,7 +77,8 @@ fn the_range_in_each_help_text_is_correct() {
 
 #[test]
 fn settings_that_contradict_each_other_are_named() {
-    let ca = std::env::temp_dir().join(format!("holdfast-ca-{}.pem", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\n").unwrap();
     let ca = format!("--redis-ca-file={}", ca.display());
     let locks = ["--lock-timeout-ms=50", "--statement-timeout-ms=50"];

@@ -88,7 +88,8 @@ fn an_invalid_webhook_url_prevents_the_start() {
 
 #[test]
 fn settings_that_contradict_each_other_prevent_the_start() {
-    let ca = std::env::temp_dir().join(format!("holdfast-ca-{}.pem", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\n").unwrap();
     let ca = ca.to_str().unwrap();
     for (settings, first, second) in [
