@@ -1,6 +1,7 @@
 //! How the methods of [`Store`] get their connections. Each statement is executed on
 //!
-//! - [`Store::reads`], if it changes nothing. It is executed again if its connection was dead: all idle connections are
+//! - `Store::read`, if it changes nothing and may be executed on a standby: see `read_replicas`.
+//! - [`Store::reads`], if it changes nothing and needs the primary. It is executed again if its connection was dead: all idle connections are
 //!   dead after a restart of the server or of a proxy, and callers should not notice that.
 //! - [`Store::work`], if a worker or maintenance writes with it.
 //! - [`Store::changes`], if a caller requested the change, or [`Store::begin_change`] for several statements in one
@@ -128,7 +129,7 @@ impl<'s> Calls<'s> {
         Ok(session)
     }
 
-    fn answers<'e, 'q: 'e>(
+    pub(crate) fn answers<'e, 'q: 'e>(
         self,
         mut query: impl Execute<'q, Postgres> + 'q,
     ) -> BoxStream<'e, Result<StatementItem, sqlx::Error>>

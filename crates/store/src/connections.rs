@@ -81,6 +81,11 @@ impl Connections {
         self.0.idle.lock().len()
     }
 
+    /// Replaces all existing connections when they are used next.
+    pub fn retire_all(&self) {
+        self.0.generations.retire_all();
+    }
+
     /// A session for reading. Safe to cancel.
     ///
     /// # Errors

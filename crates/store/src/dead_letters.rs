@@ -17,6 +17,7 @@ use crate::{
     order_rows::{OrderRow, order_bytes, order_columns},
     orders::{OrderPlace, OrderPlaceRow, push_with_product},
     page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
+    read_replicas::Reads,
     rows::word,
     sql::{checked, sql},
     store::Store,
@@ -92,6 +93,45 @@ impl Way {
 }
 
 impl DeadLetterPage {
+    async fn read(&self, reads: Reads<'_>) -> Result<Page<Order, OrderPlace>, StoreError> {
+        let way = Way::NewestFirst;
+        let mut query = QueryBuilder::new(sql!(
+            "SELECT" {order_columns}
+            r#", found AS "found!" FROM (SELECT *, coalesce(sum("# {order_bytes} ") OVER ("
+        ));
+        query.push(way.order()).push(sql!({bytes_before} "FROM (SELECT * FROM ("));
+        self.push_looked_at(&mut query, way, self.looked_at());
+        query.push(") AS orders");
+        self.filter.push(&mut query);
+        query.push(way.order()).push(" LIMIT ").push_bind(self.limit.saturating_add(1));
+        query.push(") AS orders) AS orders WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
+        query.push(way.order());
+        let rows: Vec<OrderRow> = query.build_query_as().fetch_all(reads.clone()).await?;
+        let total = rows.first().map_or(0, |row| row.found);
+        let mut found = Page::read(rows, total, self.limit, Order::try_from, OrderPlace::of)?;
+        if found.next.is_none() {
+            found.next = self.last_looked_at(reads, way).await?;
+        }
+        Ok(found)
+    }
+
+    /// The last order that a page with a filter read, if there may be more after it.
+    async fn last_looked_at(
+        &self,
+        reads: Reads<'_>,
+        way: Way,
+    ) -> Result<Option<OrderPlace>, StoreError> {
+        if self.looked_at() < LOOKED_AT_MAX {
+            return Ok(None);
+        }
+        let mut query = QueryBuilder::new("SELECT id, created_at FROM (");
+        self.push_looked_at(&mut query, way, LOOKED_AT_MAX);
+        query.push(") AS orders").push(way.order());
+        query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
+        let last: Option<OrderPlaceRow> = query.build_query_as().fetch_optional(reads).await?;
+        Ok(last.map(OrderPlace::from))
+    }
+
     /// The next `limit` failed orders along the index by status. None of them is in the table of unfinished orders.
     fn push_looked_at(&self, query: &mut QueryBuilder<Postgres>, way: Way, limit: i64) {
         query.push("SELECT * FROM ONLY orders WHERE status = 'failed'");
@@ -135,43 +175,7 @@ impl Store {
         &self,
         page: &DeadLetterPage,
     ) -> Result<Page<Order, OrderPlace>, StoreError> {
-        let way = Way::NewestFirst;
-        let mut query = QueryBuilder::new(sql!(
-            "SELECT" {order_columns}
-            r#", found AS "found!" FROM (SELECT *, coalesce(sum("# {order_bytes} ") OVER ("
-        ));
-        query.push(way.order()).push(sql!({bytes_before} "FROM (SELECT * FROM ("));
-        page.push_looked_at(&mut query, way, page.looked_at());
-        query.push(") AS orders");
-        page.filter.push(&mut query);
-        query.push(way.order()).push(" LIMIT ").push_bind(page.limit.saturating_add(1));
-        query.push(") AS orders) AS orders WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
-        query.push(way.order());
-        let rows: Vec<OrderRow> = query.build_query_as().fetch_all(self.reads()).await?;
-        let total = rows.first().map_or(0, |row| row.found);
-        let mut found = Page::read(rows, total, page.limit, Order::try_from, OrderPlace::of)?;
-        if found.next.is_none() {
-            found.next = self.last_dead_letter_looked_at(page, way).await?;
-        }
-        Ok(found)
-    }
-
-    /// The last order that a page with a filter read, if there may be more after it.
-    async fn last_dead_letter_looked_at(
-        &self,
-        page: &DeadLetterPage,
-        way: Way,
-    ) -> Result<Option<OrderPlace>, StoreError> {
-        if page.looked_at() < LOOKED_AT_MAX {
-            return Ok(None);
-        }
-        let mut query = QueryBuilder::new("SELECT id, created_at FROM (");
-        page.push_looked_at(&mut query, way, LOOKED_AT_MAX);
-        query.push(") AS orders").push(way.order());
-        query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let last: Option<OrderPlaceRow> =
-            query.build_query_as().fetch_optional(self.reads()).await?;
-        Ok(last.map(OrderPlace::from))
+        self.read(|reads| page.read(reads)).await
     }
 
     /// Sets the failed orders in `ids` back to pending, with their full number of attempts. Orders with locked rows
@@ -318,7 +322,7 @@ impl Store {
         let places = rows.into_iter().map(OrderPlace::from).collect();
         let mut found = Page::cut(places, page.limit, |place| *place);
         if found.next.is_none() {
-            found.next = self.last_dead_letter_looked_at(page, way).await?;
+            found.next = page.last_looked_at(Reads::on_primary(self.reads()), way).await?;
         }
         let ids: Vec<_> = found.items.iter().map(|place| place.id).collect();
         Ok((self.replay(&ids, ordered).await?, found.next))

@@ -8,6 +8,7 @@ use sqlx::{Postgres, QueryBuilder};
 use crate::{
     error::StoreError,
     page::{LOOKED_AT_MAX, Page},
+    read_replicas::Reads,
     rows::{corrupt, word},
     sql::{checked, sql},
     store::Store,
@@ -122,10 +123,13 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn hold(&self, id: HoldId) -> Result<Option<Hold>, StoreError> {
-        let row = checked!(HoldRow, ["SELECT" {hold_columns} "FROM holds WHERE id = $1"], id.0)
-            .fetch_optional(self.reads())
-            .await?;
-        row.map(Hold::try_from).transpose()
+        self.read(|reads| async move {
+            let row = checked!(HoldRow, ["SELECT" {hold_columns} "FROM holds WHERE id = $1"], id.0)
+                .fetch_optional(reads)
+                .await?;
+            row.map(Hold::try_from).transpose()
+        })
+        .await
     }
 
     /// A page of holds, newest first.
@@ -133,31 +137,34 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn holds(&self, page: &HoldPage) -> Result<Page<Hold, HoldId>, StoreError> {
-        let limit = page.limit.saturating_add(1);
-        let mut query = QueryBuilder::new(sql!("SELECT" {hold_columns} "FROM ("));
-        let looked_at = if page.is_filtered() { LOOKED_AT_MAX } else { limit };
-        page.push_looked_at(&mut query, looked_at);
-        query.push(") AS looked_at");
-        page.push_filters(&mut query);
-        query.push(page.order()).push(" LIMIT ").push_bind(limit);
-        let rows: Vec<HoldRow> = query.build_query_as().fetch_all(self.reads()).await?;
-        let holds = rows.into_iter().map(Hold::try_from).collect::<Result<Vec<_>, _>>()?;
-
-        let mut found = Page::cut(holds, page.limit, |hold| hold.id);
-        if found.next.is_none() && page.is_filtered() {
-            let mut query = QueryBuilder::new("SELECT id FROM (");
-            page.push_looked_at(&mut query, LOOKED_AT_MAX);
-            query.push(") AS looked_at").push(page.order());
-            query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1);
-            let last =
-                query.push(" LIMIT 1").build_query_scalar().fetch_optional(self.reads()).await?;
-            found.next = last.map(HoldId);
-        }
-        Ok(found)
+        self.read(|reads| page.read(reads)).await
     }
 }
 
 impl HoldPage {
+    async fn read(&self, reads: Reads<'_>) -> Result<Page<Hold, HoldId>, StoreError> {
+        let limit = self.limit.saturating_add(1);
+        let mut query = QueryBuilder::new(sql!("SELECT" {hold_columns} "FROM ("));
+        let looked_at = if self.is_filtered() { LOOKED_AT_MAX } else { limit };
+        self.push_looked_at(&mut query, looked_at);
+        query.push(") AS looked_at");
+        self.push_filters(&mut query);
+        query.push(self.order()).push(" LIMIT ").push_bind(limit);
+        let rows: Vec<HoldRow> = query.build_query_as().fetch_all(reads.clone()).await?;
+        let holds = rows.into_iter().map(Hold::try_from).collect::<Result<Vec<_>, _>>()?;
+
+        let mut found = Page::cut(holds, self.limit, |hold| hold.id);
+        if found.next.is_none() && self.is_filtered() {
+            let mut query = QueryBuilder::new("SELECT id FROM (");
+            self.push_looked_at(&mut query, LOOKED_AT_MAX);
+            query.push(") AS looked_at").push(self.order());
+            query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1);
+            let last = query.push(" LIMIT 1").build_query_scalar().fetch_optional(reads).await?;
+            found.next = last.map(HoldId);
+        }
+        Ok(found)
+    }
+
     /// Whether the index alone is not enough to find the list.
     fn is_filtered(&self) -> bool {
         let filters = [self.customer.is_some(), self.product.is_some(), self.status.is_some()];

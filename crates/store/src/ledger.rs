@@ -69,39 +69,42 @@ impl Store {
         before: Option<i64>,
         limit: i64,
     ) -> Result<Page<LedgerEntry, i64>, StoreError> {
-        let rows = checked!(
-            LedgerRow,
-            [r#"SELECT product_id AS "product_id!", version AS "version!", reason AS "reason!",
-                    delta AS "delta!", stock_after AS "stock_after!", held_after AS "held_after!",
-                    sold AS "sold!", returned AS "returned!", held AS "held!", note,
-                    created_at AS "created_at!: Time"
-                FROM (
-                    (
-                        SELECT id AS product_id, version, 'admission' AS reason,
-                            -sold_since_entry AS delta, stock AS stock_after, held AS held_after,
-                            sold_since_entry AS sold, 0::bigint AS returned, 0::bigint AS held,
-                            NULL AS note, updated_at AS created_at
-                        FROM products
-                        WHERE id = $1 AND version < $2 AND sold_since_entry <> 0
-                    ) UNION ALL (
-                        SELECT product_id, version, reason, delta, stock_after, held_after,
-                            sold, returned, held, note, created_at
-                        FROM stock_ledger
-                        WHERE product_id = $1 AND version < $2
-                        ORDER BY version DESC
-                        LIMIT $3
-                    )
-                ) AS entry
-                ORDER BY version DESC
-                LIMIT $3"#],
-            product.0,
-            before.unwrap_or(i64::MAX),
-            limit.saturating_add(1),
-        )
-        .fetch_all(self.reads())
-        .await?;
-        let entries = rows.into_iter().map(LedgerEntry::try_from).collect::<Result<_, _>>()?;
-        Ok(Page::cut(entries, limit, |entry: &LedgerEntry| entry.version))
+        self.read(|reads| async move {
+            let rows = checked!(
+                LedgerRow,
+                [r#"SELECT product_id AS "product_id!", version AS "version!", reason AS "reason!",
+                        delta AS "delta!", stock_after AS "stock_after!", held_after AS "held_after!",
+                        sold AS "sold!", returned AS "returned!", held AS "held!", note,
+                        created_at AS "created_at!: Time"
+                    FROM (
+                        (
+                            SELECT id AS product_id, version, 'admission' AS reason,
+                                -sold_since_entry AS delta, stock AS stock_after, held AS held_after,
+                                sold_since_entry AS sold, 0::bigint AS returned, 0::bigint AS held,
+                                NULL AS note, updated_at AS created_at
+                            FROM products
+                            WHERE id = $1 AND version < $2 AND sold_since_entry <> 0
+                        ) UNION ALL (
+                            SELECT product_id, version, reason, delta, stock_after, held_after,
+                                sold, returned, held, note, created_at
+                            FROM stock_ledger
+                            WHERE product_id = $1 AND version < $2
+                            ORDER BY version DESC
+                            LIMIT $3
+                        )
+                    ) AS entry
+                    ORDER BY version DESC
+                    LIMIT $3"#],
+                product.0,
+                before.unwrap_or(i64::MAX),
+                limit.saturating_add(1),
+            )
+            .fetch_all(reads)
+            .await?;
+            let entries = rows.into_iter().map(LedgerEntry::try_from).collect::<Result<_, _>>()?;
+            Ok(Page::cut(entries, limit, |entry: &LedgerEntry| entry.version))
+        })
+        .await
     }
 
     /// The change that gave a product this version.

@@ -40,6 +40,7 @@ mod page;
 mod prepared;
 mod probe;
 mod products;
+mod read_replicas;
 mod replicated;
 mod rows;
 mod sale_report;
@@ -55,6 +56,7 @@ mod time;
 mod tuple_ids;
 mod url;
 mod waits;
+mod wal;
 
 pub use admission::{
     Batch, BatchOutcome, BatchToken, CancelledOrder, CommitError, EXPIRED_HOLDS_MAX, EndedHold,
@@ -77,10 +79,11 @@ pub use overview::StockLevel;
 pub use page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page};
 pub use probe::{DatabaseState, Probe};
 pub use products::{ProductPage, ProductPlace};
+pub use read_replicas::ReadReplicaMetrics;
 pub use sale_report::{LOCK_WAIT_BUCKETS, SaleReport, SaleSecond};
 pub use sales::{PutSaleError, SALES_MAX, SALES_OF_PRODUCT_MAX};
 pub use schema::SchemaError;
 pub use servers::Servers;
 pub use settings::StoreSettings;
 pub use store::Store;
-pub use url::{DatabaseUrl, NotADatabaseUrl};
+pub use url::{DatabaseReadUrl, DatabaseUrl, NotADatabaseReadUrl, NotADatabaseUrl};

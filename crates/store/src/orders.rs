@@ -15,6 +15,7 @@ use crate::{
     error::StoreError,
     order_rows::{OrderRow, order_bytes, order_columns},
     page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
+    read_replicas::Reads,
     sql::{checked, sql},
     store::Store,
     time::Time,
@@ -69,19 +70,22 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let row = checked!(
-            OrderRow,
-            [
-                "SELECT" {order_columns}
-                r#", orders.earlier::text AS earlier, 1::bigint AS "found!"
-                FROM orders
-                WHERE id = $1"#
-            ],
-            id.0
-        )
-        .fetch_optional(self.reads())
-        .await?;
-        row.map(Order::try_from).transpose()
+        self.read(|reads| async move {
+            let row = checked!(
+                OrderRow,
+                [
+                    "SELECT" {order_columns}
+                    r#", orders.earlier::text AS earlier, 1::bigint AS "found!"
+                    FROM orders
+                    WHERE id = $1"#
+                ],
+                id.0
+            )
+            .fetch_optional(reads)
+            .await?;
+            row.map(Order::try_from).transpose()
+        })
+        .await
     }
 
     /// Those of these orders that do not exist. An order with another time than the given one is another order that has got
@@ -123,42 +127,45 @@ impl Store {
     /// # Errors
     /// The database is not available.
     pub async fn orders(&self, page: &OrderPage) -> Result<Page<Order, OrderPlace>, StoreError> {
-        let limit = page.limit.saturating_add(1);
+        self.read(|reads| page.read(reads)).await
+    }
+}
+
+impl OrderPage {
+    async fn read(&self, reads: Reads<'_>) -> Result<Page<Order, OrderPlace>, StoreError> {
+        let limit = self.limit.saturating_add(1);
         let mut query = QueryBuilder::new(sql!(
             "SELECT" {order_columns}
             r#", found AS "found!" FROM (SELECT *, coalesce(sum("# {order_bytes} ") OVER ("
         ));
-        query.push(page.order()).push(sql!({bytes_before} "FROM (SELECT * FROM ("));
-        let looked_at = if page.is_filtered() { LOOKED_AT_MAX } else { limit };
-        page.push_looked_at(&mut query, looked_at);
+        query.push(self.order()).push(sql!({bytes_before} "FROM (SELECT * FROM ("));
+        let looked_at = if self.is_filtered() { LOOKED_AT_MAX } else { limit };
+        self.push_looked_at(&mut query, looked_at);
         query.push(") AS orders");
-        page.push_filters(&mut query);
-        query.push(page.order()).push(" LIMIT ").push_bind(limit);
+        self.push_filters(&mut query);
+        query.push(self.order()).push(" LIMIT ").push_bind(limit);
         query.push(") AS orders) AS orders WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
-        query.push(page.order());
-        let rows: Vec<OrderRow> = query.build_query_as().fetch_all(self.reads()).await?;
+        query.push(self.order());
+        let rows: Vec<OrderRow> = query.build_query_as().fetch_all(reads.clone()).await?;
 
         let total = rows.first().map_or(0, |row| row.found);
-        let mut found = Page::read(rows, total, page.limit, Order::try_from, OrderPlace::of)?;
-        if found.next.is_none() && page.is_filtered() {
-            found.next = self.last_looked_at(page).await?;
+        let mut found = Page::read(rows, total, self.limit, Order::try_from, OrderPlace::of)?;
+        if found.next.is_none() && self.is_filtered() {
+            found.next = self.last_looked_at(reads).await?;
         }
         Ok(found)
     }
 
     /// The last order that a page read, if there may be more after it.
-    async fn last_looked_at(&self, page: &OrderPage) -> Result<Option<OrderPlace>, StoreError> {
+    async fn last_looked_at(&self, reads: Reads<'_>) -> Result<Option<OrderPlace>, StoreError> {
         let mut query = QueryBuilder::new("SELECT id, created_at FROM (");
-        page.push_looked_at(&mut query, LOOKED_AT_MAX);
-        query.push(") AS orders").push(page.order());
+        self.push_looked_at(&mut query, LOOKED_AT_MAX);
+        query.push(") AS orders").push(self.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
-        let last: Option<OrderPlaceRow> =
-            query.build_query_as().fetch_optional(self.reads()).await?;
+        let last: Option<OrderPlaceRow> = query.build_query_as().fetch_optional(reads).await?;
         Ok(last.map(OrderPlace::from))
     }
-}
 
-impl OrderPage {
     /// Whether a page has filters in addition to the one of its index.
     fn is_filtered(&self) -> bool {
         let filters = [self.customer.is_some(), self.product.is_some(), self.status.is_some()];

@@ -25,28 +25,31 @@ impl Store {
         after: Option<ProductId>,
         limit: i64,
     ) -> Result<Page<StockLevel, ProductId>, StoreError> {
-        let rows = sqlx::query!(
-            "
-            SELECT id, name, stock, held
-            FROM products
-            WHERE retired_at IS NULL AND id > $1
-            ORDER BY id
-            LIMIT $2
-            ",
-            after.map_or(i64::MIN, |id| id.0),
-            limit.saturating_add(1),
-        )
-        .fetch_all(self.reads())
-        .await?;
-        let levels = rows.into_iter().map(|row| {
-            Ok(StockLevel {
-                id: ProductId(row.id),
-                name: ProductName::kept(row.name),
-                stock: Stock::new(row.stock).map_err(corrupt("stock"))?,
-                held: row.held,
-            })
-        });
-        let levels = levels.collect::<Result<Vec<_>, StoreError>>()?;
-        Ok(Page::cut(levels, limit, |level| level.id))
+        self.read(|reads| async move {
+            let rows = sqlx::query!(
+                "
+                SELECT id, name, stock, held
+                FROM products
+                WHERE retired_at IS NULL AND id > $1
+                ORDER BY id
+                LIMIT $2
+                ",
+                after.map_or(i64::MIN, |id| id.0),
+                limit.saturating_add(1),
+            )
+            .fetch_all(reads)
+            .await?;
+            let levels = rows.into_iter().map(|row| {
+                Ok(StockLevel {
+                    id: ProductId(row.id),
+                    name: ProductName::kept(row.name),
+                    stock: Stock::new(row.stock).map_err(corrupt("stock"))?,
+                    held: row.held,
+                })
+            });
+            let levels = levels.collect::<Result<Vec<_>, StoreError>>()?;
+            Ok(Page::cut(levels, limit, |level| level.id))
+        })
+        .await
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     error::StoreError,
     folded::folded,
     page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
+    read_replicas::Reads,
     rows::corrupt,
     sql::sql,
     store::Store,
@@ -150,7 +151,13 @@ impl Store {
         &self,
         page: &ProductPage,
     ) -> Result<Page<Product, ProductPlace>, StoreError> {
-        let limit = page.limit.saturating_add(1);
+        self.read(|reads| page.read(reads)).await
+    }
+}
+
+impl ProductPage {
+    async fn read(&self, reads: Reads<'_>) -> Result<Page<Product, ProductPlace>, StoreError> {
+        let limit = self.limit.saturating_add(1);
         let mut query = QueryBuilder::new(
             r"SELECT id, name, description, price_minor, stock, version, folded_name, found
             FROM (
@@ -159,50 +166,45 @@ impl Store {
                         + coalesce(octet_length(to_json(description)::text), 0)
                 ) OVER (",
         );
-        query.push(page.order()).push(sql!({bytes_before} "FROM (SELECT * FROM ("));
-        let looked_at = if page.in_stock.is_some() { LOOKED_AT_MAX } else { limit };
-        page.push_looked_at(&mut query, looked_at);
+        query.push(self.order()).push(sql!({bytes_before} "FROM (SELECT * FROM ("));
+        let looked_at = if self.in_stock.is_some() { LOOKED_AT_MAX } else { limit };
+        self.push_looked_at(&mut query, looked_at);
         query.push(") AS looked_at");
         // No index contains the stock, because otherwise sales could not be HOT updates.
-        query.push(match page.in_stock {
+        query.push(match self.in_stock {
             None => "",
             Some(true) => " WHERE stock > 0",
             Some(false) => " WHERE stock = 0",
         });
-        query.push(page.order()).push(" LIMIT ").push_bind(limit);
+        query.push(self.order()).push(" LIMIT ").push_bind(limit);
         query.push(") AS fitting) AS measured WHERE bytes_before < ").push_bind(PAGE_BYTES_MAX);
-        query.push(page.order());
-        let rows: Vec<ListedProduct> = query.build_query_as().fetch_all(self.reads()).await?;
+        query.push(self.order());
+        let rows: Vec<ListedProduct> = query.build_query_as().fetch_all(reads.clone()).await?;
 
         let total = rows.first().map_or(0, |row| row.found);
         let read = |row: ListedProduct| Ok((Product::try_from(row.product)?, row.folded_name));
         let place = |(product, folded): &(Product, String)| {
             place_of(product.id, product.name.as_str(), folded.clone())
         };
-        let found = Page::read(rows, total, page.limit, read, place)?;
+        let found = Page::read(rows, total, self.limit, read, place)?;
         let mut next = found.next;
-        if next.is_none() && page.in_stock.is_some() {
-            next = self.last_product_looked_at(page).await?;
+        if next.is_none() && self.in_stock.is_some() {
+            next = self.last_looked_at(reads).await?;
         }
         Ok(Page { items: found.items.into_iter().map(|(product, _)| product).collect(), next })
     }
 
     /// The last product that a page read, if there may be more after it.
-    async fn last_product_looked_at(
-        &self,
-        page: &ProductPage,
-    ) -> Result<Option<ProductPlace>, StoreError> {
+    async fn last_looked_at(&self, reads: Reads<'_>) -> Result<Option<ProductPlace>, StoreError> {
         let mut query = QueryBuilder::new("SELECT id, name, folded_name FROM (");
-        page.push_looked_at(&mut query, LOOKED_AT_MAX);
-        query.push(") AS looked_at").push(page.order());
+        self.push_looked_at(&mut query, LOOKED_AT_MAX);
+        query.push(") AS looked_at").push(self.order());
         query.push(" OFFSET ").push_bind(LOOKED_AT_MAX - 1).push(" LIMIT 1");
         let last: Option<(i64, String, String)> =
-            query.build_query_as().fetch_optional(self.reads()).await?;
+            query.build_query_as().fetch_optional(reads).await?;
         Ok(last.map(|(id, name, folded)| place_of(ProductId(id), &name, folded)))
     }
-}
 
-impl ProductPage {
     fn order(&self) -> &'static str {
         match self.name {
             Some(_) => " ORDER BY folded_name USING ~<~, id",

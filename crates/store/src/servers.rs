@@ -50,6 +50,14 @@ impl Servers {
         }
     }
 
+    /// Each server by itself. A connection to it may be read-only.
+    pub(crate) fn separately(&self) -> impl Iterator<Item = Self> {
+        self.each.iter().map(|server| Self {
+            session: self.session.clone(),
+            ..Self::new(vec![server.clone()], false)
+        })
+    }
+
     pub(crate) fn application_name(self, name: &str) -> Self {
         let each = self.each.into_iter().map(|server| server.application_name(name));
         Self { each: each.collect(), ..self }

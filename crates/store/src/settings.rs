@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     servers::Servers,
-    url::{DatabaseUrl, NotADatabaseUrl},
+    url::{DatabaseReadUrl, DatabaseUrl, NotADatabaseUrl},
 };
 
 /// How long a statement outside of a transaction waits in the database for a lock before it is tried again: for the
@@ -27,6 +27,12 @@ pub struct StoreSettings {
     pub lock_timeout: Duration,
     /// PostgreSQL's `statement_timeout`.
     pub statement_timeout: Duration,
+    /// The standbys for reads, as parsed from `DATABASE_READ_URL`.
+    pub read_replicas: Option<DatabaseReadUrl>,
+    /// Connections to each standby.
+    pub read_replica_connections: u32,
+    /// The longest time that a read waits for the primary's position and for a standby, before the primary serves it.
+    pub read_replica_wait: Duration,
     /// The name of the sessions in PostgreSQL (`pg_stat_activity`). A restore waits until the sessions that place or
     /// fulfil orders, which are named `holdfast`, have ended.
     pub application_name: &'static str,
@@ -54,6 +60,9 @@ impl StoreSettings {
             acquire_timeout: Duration::from_secs(2),
             lock_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),
+            read_replicas: None,
+            read_replica_connections: 8,
+            read_replica_wait: Duration::from_millis(100),
             application_name: "holdfast",
         }
     }
@@ -66,18 +75,26 @@ impl StoreSettings {
 
     /// For everything but admission.
     pub(crate) fn main_session(&self) -> Servers {
-        let lock_wait = self.lock_timeout.min(LOCK_WAIT).as_millis();
-        self.session().options(&[
-            // Transactions set their own.
-            ("lock_timeout", &*format!("{lock_wait}ms")),
+        self.reading_session(&self.connect).options(&[
             // Sessions with this setting write the stock ledger themselves: see `migrations/0002`.
             ("holdfast.writes_ledger", "on"),
         ])
     }
 
+    /// For reads, on these servers.
+    pub(crate) fn reading_session(&self, servers: &Servers) -> Servers {
+        let lock_wait = self.lock_timeout.min(LOCK_WAIT).as_millis();
+        // Transactions set their own.
+        self.session_on(servers).options(&[("lock_timeout", format!("{lock_wait}ms"))])
+    }
+
     pub(crate) fn session(&self) -> Servers {
+        self.session_on(&self.connect)
+    }
+
+    fn session_on(&self, servers: &Servers) -> Servers {
         let millis = |duration: Duration| format!("{}ms", duration.as_millis());
-        self.connect.clone().application_name(self.application_name).options(&[
+        servers.clone().application_name(self.application_name).options(&[
             ("lock_timeout", millis(self.lock_timeout)),
             ("statement_timeout", millis(self.statement_timeout)),
             // A client that dies within a transaction must not keep a hot row locked for hours.

@@ -11,6 +11,7 @@ use crate::{
     hand_over::HandOver,
     locked_rows::LockedRows,
     prepared::PREPARE,
+    read_replicas::ReadReplicas,
     settings::StoreSettings,
     tuple_ids::TupleIdCache,
     waits::Waits,
@@ -34,6 +35,9 @@ pub struct Store {
     pub(crate) tuple_ids: Arc<TupleIdCache>,
     pub(crate) hand_over: HandOver,
     pub(crate) locked_rows: LockedRows,
+    pub(crate) replicas: Option<Arc<ReadReplicas>>,
+    /// Whether reads that may use them do.
+    pub(crate) reads_replicas: bool,
     pub(crate) settings: StoreSettings,
     /// Set when metrics are registered.
     pub(crate) waits: Arc<OnceLock<Waits>>,
@@ -64,6 +68,8 @@ impl Store {
             locked_rows: LockedRows::new(changes),
             main,
             admission: set(admission, Some(PREPARE), settings.admission_connections, false),
+            replicas: ReadReplicas::new(settings, &generations),
+            reads_replicas: false,
             generations,
             tuple_ids: Arc::default(),
             hand_over: HandOver::default(),
@@ -93,7 +99,12 @@ impl Store {
 
     /// Closes all connections, after those in use have been returned or the time limit of a statement has passed.
     pub async fn close(&self) {
-        tokio::join!(self.admission.close(), self.main.close());
+        let replicas = async {
+            if let Some(replicas) = &self.replicas {
+                replicas.close().await;
+            }
+        };
+        tokio::join!(self.admission.close(), self.main.close(), replicas);
         if let Some(pool) = self.test_pool.get() {
             pool.close().await;
         }

@@ -31,6 +31,23 @@ pub enum NotADatabaseUrl {
     Target,
 }
 
+/// The standbys of the database, such as `postgres://user:password@standby1:5432,standby2:5432/holdfast`.
+#[derive(Clone)]
+pub struct DatabaseReadUrl(Servers);
+
+/// The text is not a valid URL of standbys. The error does not show the text.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum NotADatabaseReadUrl {
+    /// It is not a valid URL of a database.
+    #[error(transparent)]
+    Database(#[from] NotADatabaseUrl),
+    /// Standbys accept no writes.
+    #[error(
+        "must name standbys: target_session_attrs may be standby, prefer-standby, read-only or any"
+    )]
+    Target,
+}
+
 impl DatabaseUrl {
     pub(crate) fn servers(&self) -> &Servers {
         &self.0
@@ -40,6 +57,42 @@ impl DatabaseUrl {
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DatabaseUrl(…)")
+    }
+}
+
+impl DatabaseReadUrl {
+    /// Each of them is used by itself.
+    pub(crate) fn servers(&self) -> &Servers {
+        &self.0
+    }
+
+    /// The number of standbys.
+    pub fn count(&self) -> usize {
+        self.0.separately().count()
+    }
+}
+
+impl fmt::Debug for DatabaseReadUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseReadUrl(…)")
+    }
+}
+
+impl FromStr for DatabaseReadUrl {
+    type Err = NotADatabaseReadUrl;
+
+    fn from_str(text: &str) -> Result<Self, NotADatabaseReadUrl> {
+        let (address, query) = text.split_once('?').unwrap_or((text, ""));
+        let mut parameters = Vec::new();
+        for parameter in query.split('&') {
+            match parameter.split_once('=') {
+                Some((ATTRIBUTE, "standby" | "prefer-standby" | "read-only" | "any")) => {}
+                Some((ATTRIBUTE, _)) => return Err(NotADatabaseReadUrl::Target),
+                _ => parameters.push(parameter),
+            }
+        }
+        let url: DatabaseUrl = format!("{address}?{}", parameters.join("&")).parse()?;
+        Ok(Self(url.0))
     }
 }
 
@@ -116,8 +169,36 @@ mod tests {
     }
 
     #[test]
+    fn urls_of_standbys_are_checked_when_they_are_parsed() {
+        let good = [
+            ("postgres://u:p@h/db", 1),
+            ("postgres://u:p@a,b:5433/db?sslmode=disable&target_session_attrs=standby", 2),
+            ("postgres://a,b,c/db?target_session_attrs=any", 3),
+        ];
+        for (good, count) in good {
+            assert_eq!(
+                good.parse::<DatabaseReadUrl>().map(|url| url.count()).ok(),
+                Some(count),
+                "{good}"
+            );
+        }
+        let bad = [
+            "",
+            "h:5432",
+            "postgres://a,/db",
+            "postgres://a,b/db?target_session_attrs=read-write",
+            "postgres://a,b/db?target_session_attrs=primary",
+        ];
+        for bad in bad {
+            assert!(bad.parse::<DatabaseReadUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_password_is_not_shown() {
         let database: DatabaseUrl = "postgres://u:hunter2@h/db".parse().unwrap();
         assert!(!format!("{database:?}").contains("hunter2"));
+        let standbys: DatabaseReadUrl = "postgres://u:hunter2@h/db".parse().unwrap();
+        assert!(!format!("{standbys:?}").contains("hunter2"));
     }
 }

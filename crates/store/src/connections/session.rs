@@ -6,6 +6,7 @@ use sqlx::{Executor as _, Row as _};
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::set::{Connection, Set};
+use crate::wal::WalPosition;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SessionState {
@@ -74,6 +75,18 @@ impl Session {
     pub fn hold_also(&mut self, permit: OwnedSemaphorePermit) {
         if let Some(held) = &mut self.held {
             held.also = Some(permit);
+        }
+    }
+
+    /// The last position in the log that the server has told on this connection.
+    pub fn seen(&self) -> Option<WalPosition> {
+        self.held.as_ref().and_then(|held| held.connection.seen)
+    }
+
+    /// Remembers this position.
+    pub fn saw(&mut self, position: WalPosition) {
+        if let Some(held) = &mut self.held {
+            held.connection.seen = Some(position);
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{generations::Generations, identity::identity};
-use crate::servers::Servers;
+use crate::{servers::Servers, wal::WalPosition};
 
 /// A connection older than this is replaced, so that changes of a load balancer take effect.
 const LIFETIME: Duration = Duration::from_mins(30);
@@ -61,6 +61,8 @@ pub(super) struct Connection {
     /// Of [`Servers`].
     pub server: usize,
     pub used: Instant,
+    /// The last position in the log that the server has told on it.
+    pub seen: Option<WalPosition>,
 }
 
 impl Set {
@@ -123,7 +125,7 @@ impl Set {
             told(&identity().persistent(false).fetch_one(&mut connection).await?);
         }
         let now = Instant::now();
-        Ok(Connection { inner: connection, number, connected: now, server, used: now })
+        Ok(Connection { inner: connection, number, connected: now, server, used: now, seen: None })
     }
 }
 

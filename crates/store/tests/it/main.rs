@@ -23,6 +23,7 @@ mod pooler;
 mod products;
 mod queries;
 mod read_only;
+mod read_replicas;
 mod replicated;
 mod sales;
 mod schema;

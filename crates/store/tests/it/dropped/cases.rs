@@ -48,6 +48,7 @@ pub fn cases() -> Vec<MethodCase> {
             own.close().await;
             None
         }
+        Store::watch_read_replicas, it => { it.store.watch_read_replicas().await; None }
         Store::clock, it => { it.store.clock().await.unwrap(); None }
         Store::migrate, it => { it.store.migrate().await.unwrap(); None }
         Store::diagnose, it => { it.store.diagnose().await.unwrap(); None }

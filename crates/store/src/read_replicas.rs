@@ -1,0 +1,205 @@
+//! Reads on standbys.
+//!
+//! A read is served by a standby only if that is not visible, except in the load of the primary:
+//!
+//! 1. The read asks the primary up to where its log is on disk (`position`). All reads that arrive during a question
+//!    share the next one, so the primary answers one short statement for many reads.
+//! 2. It takes a session on a standby (`replica`), and waits until the standby has replayed the log up to there. From
+//!    then on, the session shows every write that was answered before the read began, through whichever process.
+//! 3. All statements of the read are executed on this session (`reads`). If something fails, for example because the
+//!    standby cancels the read for a conflict with its recovery, the whole read is repeated on the primary, once.
+//!
+//! There are no tokens that clients must carry, and it makes no difference which process a client uses. If the primary
+//! does not answer, reads fail as they do without standbys, because nobody knows then what a standby lacks.
+//!
+//! A standby is left out while it does not answer, lags by more than the longest wait, is no standby of this database, or
+//! follows another timeline than the primary, so only a few reads pay for finding that out. [`Store::watch_read_replicas`]
+//! asks each standby once a second, and uses it again.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    connections::{Connections, Generations, SetOptions},
+    error::StoreError,
+    settings::StoreSettings,
+    store::Store,
+};
+
+mod metrics;
+mod position;
+mod reads;
+mod replica;
+mod watch;
+
+pub use metrics::ReadReplicaMetrics;
+pub(crate) use reads::Reads;
+
+use metrics::ReadOutcome;
+use position::PrimaryPosition;
+use replica::{LeftOut, Replica};
+
+/// The standbys of a store, and how they are used.
+#[derive(Debug)]
+pub(crate) struct ReadReplicas {
+    each: Vec<Replica>,
+    position: PrimaryPosition,
+    /// The longest time that a read may lose before the primary serves it.
+    wait: Duration,
+    /// Which of several equal replicas is next.
+    turn: AtomicUsize,
+    /// Set when metrics are registered.
+    metrics: OnceLock<ReadReplicaMetrics>,
+}
+
+impl ReadReplicas {
+    /// `None` if no standbys are set. Does not connect.
+    pub fn new(settings: &StoreSettings, generations: &Arc<Generations>) -> Option<Arc<Self>> {
+        let standbys = settings.read_replicas.as_ref()?;
+        let set = |connect, size, acquire_timeout, generations| {
+            let options = SetOptions {
+                connect,
+                prepare: None,
+                size,
+                acquire_timeout,
+                limit: settings.statement_limit(),
+                patient: false,
+            };
+            Connections::new(options, generations)
+        };
+        let replica = |servers| {
+            // Sessions of one standby say nothing about those of another server.
+            let own = Arc::<Generations>::default();
+            let connect = settings.reading_session(&servers);
+            let size = settings.read_replica_connections;
+            Replica::new(servers, set(connect, size, settings.acquire_timeout, own))
+        };
+        let questions =
+            set(settings.main_session(), 2, settings.read_replica_wait, Arc::clone(generations));
+        Some(Arc::new(Self {
+            each: standbys.servers().separately().map(replica).collect(),
+            position: PrimaryPosition::new(questions, settings.read_replica_wait),
+            wait: settings.read_replica_wait,
+            turn: AtomicUsize::new(0),
+            metrics: OnceLock::new(),
+        }))
+    }
+
+    /// Reads on a standby. `None` if the primary must serve the read.
+    async fn read<'s, T, R>(&self, read: &impl Fn(Reads<'s>) -> R) -> Option<Result<T, StoreError>>
+    where
+        R: Future<Output = Result<T, StoreError>>,
+    {
+        let begun = Instant::now();
+        let result = self.try_read(read, begun + self.wait).await;
+        if let Some(metrics) = self.metrics.get() {
+            let outcome = result.as_ref().map_or_else(|outcome| *outcome, |_| ReadOutcome::Replica);
+            metrics.count(outcome);
+        }
+        result.ok()
+    }
+
+    async fn try_read<'s, T, R>(
+        &self,
+        read: &impl Fn(Reads<'s>) -> R,
+        deadline: Instant,
+    ) -> Result<Result<T, StoreError>, ReadOutcome>
+    where
+        R: Future<Output = Result<T, StoreError>>,
+    {
+        let replica = self.choose().ok_or(ReadOutcome::NoReplica)?;
+        let begun = Instant::now();
+        let needed = self.position.now(deadline).await.ok_or(ReadOutcome::PrimarySilent)?;
+        let session = replica.session(needed, deadline).await?;
+        if let Some(metrics) = self.metrics.get() {
+            metrics.waited(begun.elapsed());
+        }
+        let mut reading = pin!(read(Reads::on_replica(session)));
+        let mut suspicious = pin!(sleep(self.wait));
+        let mut asked = false;
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut reading => break result,
+                // The session may hang with its server.
+                () = replica.silent() => return Err(ReadOutcome::Failed),
+                () = &mut suspicious, if !asked => {
+                    asked = true;
+                    replica.ask_now();
+                }
+            }
+        };
+        match result {
+            // The primary would need as long.
+            Err(error @ StoreError::Timeout(_)) => Ok(Err(error)),
+            Err(error) => {
+                tracing::debug!(%error, "a read is repeated on the primary");
+                Err(replica.failed(&error))
+            }
+            Ok(found) => Ok(Ok(found)),
+        }
+    }
+
+    /// The replica with the fewest reads among those that are used.
+    fn choose(&self) -> Option<&Replica> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let (head, tail) = self.each.split_at(turn.checked_rem(self.each.len())?);
+        tail.iter()
+            .chain(head)
+            .filter(|replica| replica.left_out().is_none())
+            .min_by_key(|replica| replica.in_use())
+    }
+
+    pub(crate) async fn close(&self) {
+        join_all(self.each.iter().map(Replica::close)).await;
+        self.position.close().await;
+    }
+}
+
+impl Store {
+    /// The same store, whose reads of orders, holds, the list of products and the stock ledger are served by the read
+    /// replicas, if there are any and while [`Self::watch_read_replicas`] runs. Such a read shows every write that was
+    /// answered before it began.
+    #[must_use]
+    pub fn on_read_replicas(&self) -> Self {
+        Self { reads_replicas: true, ..self.clone() }
+    }
+
+    /// Asks each read replica from time to time whether it can be used, for as long as it is polled. Returns at once if
+    /// there are none. Safe to drop: the replicas are used as they are then.
+    pub async fn watch_read_replicas(&self) {
+        let Some(replicas) = &self.replicas else { return };
+        let watching = replicas
+            .each
+            .iter()
+            .map(|replica| watch::follow(replica, &replicas.position, replicas.wait));
+        join_all(watching).await;
+    }
+
+    /// Executes a read, on a standby if this store reads from them. All its statements are executed on the same server.
+    /// It may be executed twice.
+    pub(crate) async fn read<'s, T, R>(
+        &'s self,
+        read: impl Fn(Reads<'s>) -> R,
+    ) -> Result<T, StoreError>
+    where
+        R: Future<Output = Result<T, StoreError>>,
+    {
+        if self.reads_replicas
+            && let Some(replicas) = &self.replicas
+            && let Some(result) = replicas.read(&read).await
+        {
+            return result;
+        }
+        read(Reads::on_primary(self.reads())).await
+    }
+}
