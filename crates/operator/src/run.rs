@@ -23,8 +23,9 @@ use crate::{
 
 pub use crate::sync::Certificates;
 
-/// How long removing the registration may take at the end.
-const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(2);
+/// How long removing the registration may take at the end, and the pause between attempts.
+const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(8);
+const WITHDRAWAL_PAUSE: Duration = Duration::from_millis(500);
 /// How long releasing the Lease may take at the end.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -180,18 +181,9 @@ impl Operator {
     pub async fn shutdown(self, limit: Duration) -> bool {
         drop((self.syncing, self.selling));
         self.readiness.not_ready("ending");
-        match tokio::time::timeout(WITHDRAWAL_LIMIT, self.registration.withdraw()).await {
-            Ok(Ok(false)) => {}
-            Ok(Ok(true)) => {
-                tracing::info!("the APIService was removed, because the Deployment has no replicas")
-            }
-            Ok(Err(error)) => {
-                let error = holdfast_telemetry::Chain(&error);
-                tracing::warn!(%error, "the APIService may be left without a server");
-            }
-            Err(_elapsed) => {
-                tracing::warn!("the APIService may be left without a server: no answer in time")
-            }
+        let withdrawn = tokio::time::timeout(WITHDRAWAL_LIMIT, withdraw(&self.registration));
+        if withdrawn.await.is_err() {
+            tracing::warn!("the APIService may be left without a server");
         }
         self.stop_leading.cancel();
         let released = tokio::time::timeout(RELEASE_LIMIT, self.leading).await;
@@ -203,5 +195,23 @@ impl Operator {
         })
         .await;
         released.is_ok() && answered.is_ok()
+    }
+}
+
+/// Removes the registration if the Deployment has no replicas any more; tries until it can tell.
+async fn withdraw(registration: &Registration) {
+    loop {
+        match registration.withdraw().await {
+            Ok(false) => return,
+            Ok(true) => {
+                tracing::info!("the APIService was removed: the Deployment has no replicas");
+                return;
+            }
+            Err(error) => {
+                let error = holdfast_telemetry::Chain(&error);
+                tracing::warn!(%error, "whether to remove the APIService is not known yet");
+                tokio::time::sleep(WITHDRAWAL_PAUSE).await;
+            }
+        }
     }
 }
