@@ -12,11 +12,11 @@ const STEPS: &str = include_str!("postman/steps.json");
 /// Always the same, so that an import replaces the previous version.
 const ID: &str = "8d1b2d1e-6a0f-4a39-9d51-0c5a4d1f7b11";
 const SCHEMA: &str = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json";
-const ABOUT: &str = "The requests of Holdfast's API in an order in which they succeed, with tests. Run the whole collection, or \
-    send them one after the other from above.\n\n\
-    `baseUrl` and `adminUrl` are the addresses of `make run`. Set `apiKey` where the server needs one (`holdfast-api keys \
+const ABOUT: &str = "The requests of Holdfast's API, with tests, in an order in which they succeed. Run the whole collection, or \
+    send the requests in order.\n\n\
+    `baseUrl` and `adminUrl` are the addresses of `make run`. Set `apiKey` if the server requires one (`holdfast-api keys \
     create --name postman --scopes admin`). The requests set the other variables.\n\n\
-    Made from the OpenAPI documents: WRITE_DOCS=1 cargo test --workspace --test it -- postman::";
+    Generated from the OpenAPI documents: WRITE_DOCS=1 cargo test --workspace --test it -- postman::";
 
 /// An operation of a document.
 struct Operation<'d> {
