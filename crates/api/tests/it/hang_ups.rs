@@ -229,7 +229,7 @@ impl Trial {
         assert!(missing.is_empty(), "of {}: {:?}", done.len(), &missing[..missing.len().min(20)]);
         let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                     AND application_name = 'holdfast' AND state <> 'idle'";
-        until("all connections are at rest", async || {
+        until("all connections are idle", async || {
             sqlx::query_scalar::<_, i64>(open).fetch_one(&self.look).await.unwrap() == 0
         })
         .await;

@@ -40,7 +40,9 @@ async fn foreign_writes_to_redis_change_no_order() {
     let [address, ..] = server::addresses(&process).await;
     let fresh = Client::new(&address);
     server.until("it is ready", async || fresh.get("/readyz").await.status == 200).await;
-    server.until("it shows the lie", async || fresh.get(&path).await.json()["price"] == 0.01).await;
+    server
+        .until("it shows the false value", async || fresh.get(&path).await.json()["price"] == 0.01)
+        .await;
     let order = |quantity: i64| serde_json::json!({ "product_id": product, "quantity": quantity });
     let refused = fresh.post("/orders", &order(4)).await;
     assert_eq!((refused.status, &refused.problem()["left"]), (409, &3.into()));

@@ -80,7 +80,7 @@ async fn a_connection_whose_next_request_has_arrived_is_not_closed() {
         let mut round = 0;
         while round < 10 {
             server
-                .until("those of before are gone", async || {
+                .until("the earlier ones are gone", async || {
                     server.metric("holdfast_http_connections").await == 0
                 })
                 .await;
@@ -93,7 +93,7 @@ async fn a_connection_whose_next_request_has_arrived_is_not_closed() {
             round += 1;
             // All of it is there at once when it goes on: those that want room, and the requests of those that were idle.
             server.process.pause().unwrap();
-            server.until("it stands still", async || stands_still(server.process.pid())).await;
+            server.until("it has stopped", async || stands_still(server.process.pid())).await;
             let more = join_all((0..16).map(|_| with(address, HEALTH))).await;
             for stream in &mut streams {
                 stream.write_all(HEALTH).await.unwrap();

@@ -207,13 +207,13 @@ async fn the_api_is_ready_while_it_can_accept_orders() {
 
     // A database that stays down, and one that hangs.
     postgres.kill9().await.unwrap();
-    server.until("it turns away", async || !ready().await).await;
+    server.until("it becomes not ready", async || !ready().await).await;
     assert_eq!(server.internal.get("/livez").await.status, 200);
     assert_eq!(server.order(product, 1).await.status, 503, "and answers cleanly");
     postgres.restart().await.unwrap();
     server.until("it is back", ready).await;
     postgres.pause().await.unwrap();
-    server.until("it turns away", async || !ready().await).await;
+    server.until("it becomes not ready", async || !ready().await).await;
     postgres.resume().await.unwrap();
     server.until("it is back", ready).await;
     server.until("orders are taken", async || server.order(product, 1).await.status == 201).await;

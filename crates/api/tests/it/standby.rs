@@ -55,7 +55,7 @@ impl ApiPair {
                     FROM pg_stat_replication";
         self.trial
             .server
-            .until("the standby has it all", async || {
+            .until("the standby has everything", async || {
                 sqlx::query_scalar::<_, bool>(sent).fetch_one(&self.trial.look).await.unwrap()
             })
             .await;
@@ -64,7 +64,7 @@ impl ApiPair {
     async fn until_ready(&self, ready: bool) {
         let status = if ready { 200 } else { 503 };
         let probe = async || self.trial.server.internal.get("/readyz").await.status == status;
-        self.trial.server.until("it says so on /readyz", probe).await;
+        self.trial.server.until("/readyz reports it", probe).await;
     }
 
     /// Reads continue, and writes are refused in such a way that clients retry.

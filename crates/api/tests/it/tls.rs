@@ -174,7 +174,7 @@ async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
     let asking =
         sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&plain).await.unwrap();
     friend
-        .until("nobody is connected in the clear", async || {
+        .until("every session uses TLS", async || {
             let in_the_clear: i64 = sqlx::query_scalar(
                 "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
              WHERE NOT ssl AND datname = current_database() AND pid <> pg_backend_pid() \

@@ -118,7 +118,7 @@ async fn an_old_value_that_an_emptied_redis_accepted_is_gone_after_the_write() {
         let raised = writer.raise(&[(1, 2)]).await;
         redis.flush().await.unwrap();
         assert_eq!(shop.get(&reader, 1).await.version, 1);
-        until("the old value is let in", async || reader.stats().fills.get() == 1).await;
+        until("the old value is accepted", async || reader.stats().fills.get() == 1).await;
         if renamed {
             shop.rename(1, "new");
             raised.changed();
@@ -159,7 +159,7 @@ async fn a_fence_and_a_value_expire_and_the_product_is_cached_again() {
     until("cached again", async || cache.stats().fills.get() == 1).await;
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::Process);
     // When it is too old, the value is read again, although there was no message.
-    until("it is read anew", async || {
+    until("it is read again", async || {
         shop.get(&cache, 1).await;
         shop.loads() == 3
     })

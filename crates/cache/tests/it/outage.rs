@@ -203,7 +203,7 @@ async fn shutdown_delivers_kept_invalidations_and_reads_continue() {
     shop.get(&b, 1).await;
     shop.order(&a, 1).await;
     a.shutdown().await;
-    until("word arrives", async || b.stock_hint(1) == Some((2, 999))).await;
+    until("the message arrives", async || b.stock_hint(1) == Some((2, 999))).await;
     assert_eq!(shop.get(&a, 1).await.version, 2);
     assert!(!a.gauges().armed);
 }
@@ -242,7 +242,7 @@ async fn after_an_outage_redis_is_written_at_once_but_read_only_after_others_cou
     let owed = cache.stats().owed.get();
     shop.order(&cache, 1).await;
     assert_eq!(cache.stats().owed.get(), owed, "delivered by its caller again");
-    until("the last proof has run out, with none after it", async || !cache.gauges().armed).await;
+    until("the last proof has expired", async || !cache.gauges().armed).await;
     assert!(!cache.gauges().redis_up);
     assert_eq!(shop.get(&cache, 1).await.tier, Tier::None);
 }

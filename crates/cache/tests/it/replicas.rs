@@ -37,7 +37,7 @@ async fn a_replica_suspends_its_value_at_the_fence_and_restores_it_patched() {
     assert_eq!((hit.tier, hit.version), (Tier::None, 1), "asks the database");
 
     raised.committed(&[shop.take_one(1)]);
-    until("word arrives", async || b.stock_hint(1) == Some((2, 999))).await;
+    until("the message arrives", async || b.stock_hint(1) == Some((2, 999))).await;
     let loads = shop.loads();
     let hit = shop.get(&b, 1).await;
     assert_eq!((hit.tier, hit.version, hit.stock), (Tier::Process, 2, 999));
@@ -82,7 +82,7 @@ async fn other_changes_are_read_again_on_all_replicas() {
     raised.changed();
     assert_eq!(version, 2);
     assert_eq!(shop.get(&a, 1).await.body, "2 1000 new");
-    until("word arrives", async || b.stock_hint(1).is_none()).await;
+    until("the message arrives", async || b.stock_hint(1).is_none()).await;
     assert_eq!(shop.get(&b, 1).await.body, "2 1000 new");
     // A stock change right after it is not patched onto the value from before the other change.
     let (c, d) = (replica(&redis).await, replica(&redis).await);
@@ -91,7 +91,7 @@ async fn other_changes_are_read_again_on_all_replicas() {
     shop.rename(1, "newer");
     std::mem::forget(raised); // the message about it is lost
     shop.order(&c, 1).await;
-    until("word arrives", async || d.stats().peer_changes.get() >= 3).await;
+    until("the message arrives", async || d.stats().peer_changes.get() >= 3).await;
     assert_eq!(shop.get(&d, 1).await.body, "4 999 newer");
 }
 
@@ -108,7 +108,7 @@ async fn two_writers_of_one_product_keep_both_caches_filled() {
     }
     // The message about one change arrives late, between those of the other writer, and the ranges are still joined.
     until("a has heard", async || a.stock_hint(1) == Some((401, 600))).await;
-    until("b has heard", async || b.stock_hint(1) == Some((401, 600))).await;
+    until("b has received it", async || b.stock_hint(1) == Some((401, 600))).await;
     for cache in [&a, &b] {
         let hit = shop.get(cache, 1).await;
         assert_eq!((hit.tier, hit.version), (Tier::Process, 401));

@@ -206,7 +206,7 @@ async fn no_reader_sees_less_than_acknowledged_during_faults_of_redis() {
             until("Redis is used again", async || cache.gauges().redis_up).await;
         }
         let written = soak.history.lock().len();
-        until("writes go on", async || soak.history.lock().len() > written + 100).await;
+        until("writes continue", async || soak.history.lock().len() > written + 100).await;
     })
     .await;
 }

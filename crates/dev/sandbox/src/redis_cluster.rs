@@ -60,7 +60,7 @@ impl RedisCluster {
             let id = id.split("\r\n").nth(1).unwrap_or_default().to_owned();
             ok(&cluster.servers[third + 3], &format!("CLUSTER REPLICATE {id}")).await?;
         }
-        until("each server says that the cluster works", async || {
+        until("each server reports that the cluster works", async || {
             for server in &cluster.servers {
                 let info = server.command("CLUSTER INFO").await.map_err(|why| why.to_string())?;
                 let nodes = server.command("CLUSTER NODES").await.map_err(|why| why.to_string())?;

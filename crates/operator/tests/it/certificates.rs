@@ -89,7 +89,7 @@ async fn the_ca_is_renewed_under_a_running_hpa_without_a_failed_request() {
     let change = json!({"data": {"ca.crt": encode(&old)}});
     objects::merge(&client, &objects::secret(NAMESPACE, SECRET), &change).await;
 
-    until("there is a new authority beside the old", async || {
+    until("there is a new CA beside the old one", async || {
         let bundle = ca_bundle(&client).await;
         bundle.ends_with(&old) && bundle.len() > old.len()
     })

@@ -116,5 +116,5 @@ async fn a_permission_of_all_authenticated_callers_applies_without_groups() {
     let asker = Asker::new(cluster, cluster.second.tls, Some(proxy), &headers).await;
     let path = format!("{API}/namespaces/everybody/holdfast_queue_depth");
     // No queue is listed there, so callers with the permission get 404.
-    until("the right is there", async || asker.get(&path).await.0 == 404).await;
+    until("the permission is granted", async || asker.get(&path).await.0 == 404).await;
 }

@@ -25,7 +25,7 @@ async fn one_replica_writes_and_each_serves_and_foreign_registrations_are_kept()
         OperatorReplica::start(&kubeconfig, "replicas", &settings).await
     };
     let (one, two) = tokio::join!(start("one"), start("two"));
-    until("somebody writes", async || !holder(&client).await.is_empty()).await;
+    until("another session writes", async || !holder(&client).await.is_empty()).await;
     let first = holder(&client).await;
     let (leader, follower) = if first.starts_with("one_") { (one, two) } else { (two, one) };
     assert!((leader.metric("holdfast_operator_leader").await - 1.0).abs() < 0.1);

@@ -165,7 +165,7 @@ async fn the_operator_has_exactly_the_permissions_that_it_uses() {
     assert_eq!(asker.get(&path).await.0, 403);
 
     let mut unused = given.clone();
-    until("each right has been used", async || {
+    until("each permission was used", async || {
         eprintln!("not used yet: {unused:?}");
         for (right, _) in used(&cluster.kubernetes.audit_log().unwrap()) {
             unused.remove(&right);

@@ -54,7 +54,7 @@ async fn a_sale_whose_status_cannot_be_written_delays_no_others() {
         fixture.shown("good").await == Some(Phase::Scheduled)
     })
     .await;
-    until("it is written all the same", async || fixture.in_database("bad").await.is_some()).await;
+    until("it is written nevertheless", async || fixture.in_database("bad").await.is_some()).await;
 }
 
 /// A fixture whose controllers reach the database only through a proxy; returns its addresses through the proxy and

@@ -306,7 +306,7 @@ async fn two_operators_do_not_conflict_and_a_namespace_can_be_deleted() {
             .iter()
             .all(|kind| conditions.iter().any(|it| it["type"] == *kind && it["status"] == "False"))
     };
-    until("nothing holds the namespace up", async || {
+    until("nothing blocks the namespace", async || {
         let found = objects::get(&fixture.client, &objects::namespace("sale-two")).await;
         found.is_none_or(|namespace| none_remain(&namespace))
     })

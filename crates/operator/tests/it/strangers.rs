@@ -128,7 +128,7 @@ async fn a_permission_is_granted_and_revoked_within_the_lifetime_of_the_cache() 
     assert_eq!(code(&reader).await, 403);
     let account = json!({"kind": "ServiceAccount", "name": "reader", "namespace": "granted"});
     allow(&client, "granted", account).await;
-    until("the right is there", async || code(&reader).await == 200).await;
+    until("the permission is granted", async || code(&reader).await == 200).await;
     // Directly, where only the operator's own check counts.
     let headers = [("x-remote-user", "system:serviceaccount:granted:reader")];
     let proxy = cluster.kubernetes.front_proxy().unwrap();
@@ -137,7 +137,7 @@ async fn a_permission_is_granted_and_revoked_within_the_lifetime_of_the_cache() 
     let binding =
         objects::named("rbac.authorization.k8s.io/v1", "RoleBinding", "granted", "reader");
     objects::delete(&client, &binding).await;
-    until("the right is gone", async || asker.get(&path).await.0 == 403).await;
+    until("the permission is revoked", async || asker.get(&path).await.0 == 403).await;
     assert!(
         cluster.second.metric("holdfast_operator_access_reviews_total{verdict=\"denied\"}").await
             >= 1.0
@@ -162,7 +162,7 @@ async fn a_ca_of_the_api_server_is_trusted_only_while_it_is_listed() {
     let before = found["data"][key].as_str().unwrap().to_owned();
     let both = format!("{before}{}", next.certificate());
     objects::merge(&client, &object, &json!({"data": {key: both}})).await;
-    until("the next authority is trusted", async || asker.get(API).await.0 == 200).await;
+    until("the next CA is trusted", async || asker.get(API).await.0 == 200).await;
     // The connection stays open, and each request is checked again.
     objects::merge(&client, &object, &json!({"data": {key: before}})).await;
     until("it is no longer trusted", async || asker.get(API).await.0 == 401).await;

@@ -87,7 +87,7 @@ async fn connections_continue_to_work_while_no_sentinel_answers() {
     for sentinel in group.sentinels() {
         sentinel.kill9().await.unwrap();
     }
-    until("the connection works on", async || set(&connection, "second").await).await;
+    until("the connection still works", async || set(&connection, "second").await).await;
     let error = set(&shared(&group.url()), "third").await.unwrap_err();
     assert!(!error.is_empty());
 }

@@ -81,7 +81,7 @@ async fn counting_starts_when_redis_accepts_the_password() {
     })
     .await;
     redis.command("AUTH of-yesterday\r\nCONFIG SET requirepass of-today").await.unwrap();
-    until("its counts come to Redis", async || {
+    until("its counts reach Redis", async || {
         throttle.count("key:a", 1_000);
         let counted = redis.command("AUTH of-today\r\nKEYS holdfast:rate:*").await.unwrap();
         counted.contains("key:a").then_some(()).ok_or(counted)

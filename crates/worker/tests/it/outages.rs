@@ -50,7 +50,7 @@ async fn an_outage_of_the_receiver_of_more_than_an_hour_loses_nothing() {
         Webhook::new(settings(&format!("http://{address}/orders")), &Registry::default()).unwrap();
     let patient = WorkerSettings { retry_for: Duration::from_hours(24), ..quick() };
     let _worker = shop.worker(patient, webhook);
-    until("some were tried more often than is the maximum", async || {
+    until("some were tried more often than the maximum", async || {
         let most: i32 = sqlx::query_scalar("SELECT max(attempt) FROM orders")
             .fetch_one(shop.store.pool())
             .await
@@ -108,7 +108,7 @@ async fn other_orders_continue_while_a_receiver_is_down() {
     let _in_vain = shop.worker(slow, Webhook::new(settings, &Registry::default()).unwrap());
     let first = shop.orders(20).await;
     shop.publish(&first).await;
-    until("it is found to be gone", async || {
+    until("it is reported as gone", async || {
         let tried: i64 =
             sqlx::query_scalar("SELECT count(*) FROM orders WHERE failure IS NOT NULL")
                 .fetch_one(shop.store.pool())

@@ -129,7 +129,7 @@ async fn a_worker_that_dies_leaves_an_order_that_may_be_fulfilled() {
         horizon: Duration::from_hours(1),
         limit: 10,
     };
-    until("its lease has run out", async || {
+    until("its lease has expired", async || {
         shop.store.sweep(sweep, None).await.unwrap();
         shop.order(ids[0]).await.status == OrderStatus::Pending
     })

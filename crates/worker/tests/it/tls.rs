@@ -55,7 +55,7 @@ async fn orders_are_sent_only_to_a_receiver_with_a_valid_certificate() {
         shop.binary_with_webhook(&url).env("SSL_CERT_FILE", trusted.to_str().unwrap())
     };
     let stranger = shop.start(binary(&other_file)).await;
-    until("it has been tried", async || shop.order(ids[0]).await.failure.is_some()).await;
+    until("it was attempted", async || shop.order(ids[0]).await.failure.is_some()).await;
     let failure = shop.order(ids[0]).await.failure.unwrap();
     assert!(failure.contains("certificate"), "{failure}");
     assert!(!receiving.is_finished(), "nothing was sent");

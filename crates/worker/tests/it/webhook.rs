@@ -318,7 +318,7 @@ async fn a_name_that_resolves_to_a_private_address_is_not_connected_to() {
     let mut settings = settings(&format!("https://localhost:{}/", receiver.address.port()));
     settings.allow_private = false;
     let _worker = shop.worker(quick(), Webhook::new(settings, &Registry::default()).unwrap());
-    until("it has been tried", async || shop.order(ids[0]).await.failure.is_some()).await;
+    until("it was attempted", async || shop.order(ids[0]).await.failure.is_some()).await;
     let failure = shop.order(ids[0]).await.failure.unwrap();
     assert!(failure.contains("HOLDFAST_WEBHOOK_ALLOW_PRIVATE"), "{failure}");
     assert_eq!(receiver.connections(), 0);

@@ -194,7 +194,7 @@ async fn an_operator_enters_a_key_and_replays_a_dead_letter() {
         let list = page.find("#dead").await.text().await.unwrap();
         !list.contains(&first) && text.is_empty() || !list.contains(&first)
     };
-    shop.guarded.server.until("it is no dead letter any more", replayed).await;
+    shop.guarded.server.until("it is no longer a dead letter", replayed).await;
     let history = order().await["history"].as_array().unwrap().clone();
     assert!(history.iter().any(|step| step["by"] == "ada@shop.example"), "{history:?}");
     page.browser.close().await.unwrap();

@@ -120,7 +120,7 @@ pub async fn lock_the_hot_product(environment: &ObserveEnvironment, hot: i64) {
         .unwrap();
     // Clients that do not wait for an answer.
     let hasty = Client::builder().no_proxy().timeout(Duration::from_millis(30)).build().unwrap();
-    until("orders are refused because of the lock, and given up", async || {
+    until("orders are refused because of the lock, and cancelled", async || {
         let order = json!({ "product_id": hot, "quantity": 1 });
         let mut crowd = tokio::task::JoinSet::new();
         for _ in 0..20 {
@@ -170,7 +170,7 @@ pub async fn lose_redis(environment: &ObserveEnvironment) {
     })
     .await;
     environment.redis.restart().await.unwrap();
-    until("what was not published is found by the sweep", async || {
+    until("the sweep finds the unpublished orders", async || {
         // A worker publishes the pending orders again.
         let found = "holdfast_sweep_found_total";
         environment.sender_metric(found).await + environment.failing_metric(found).await > 0.0
@@ -203,7 +203,7 @@ pub async fn freeze_a_worker(environment: &ObserveEnvironment) {
         .await;
         environment.failing.resume().unwrap();
         let claimed = environment.failing_metric("holdfast_fulfilment_claimed_total").await;
-        until("it goes on", async || {
+        until("it continues", async || {
             environment.failing_metric("holdfast_fulfilment_claimed_total").await > claimed
         })
         .await;
