@@ -155,9 +155,8 @@ impl Servers {
                     self.move_to(number);
                     return Ok((connection, number));
                 }
-                // Of several errors, the one that a user must act on is returned.
                 Err(error) => match &failed {
-                    Some(sqlx::Error::Database(_)) => {}
+                    Some(earlier) if relevance(earlier) >= relevance(&error) => {}
                     _ => failed = Some(error),
                 },
             }
@@ -207,6 +206,22 @@ impl Servers {
                      THEN set_config('search_path', 'public', false) END, \
                  set_config('{MARK}', 'on', false)"
         )
+    }
+}
+
+/// Of the errors of several servers, the one with the highest number is returned: a user must act on it.
+fn relevance(error: &sqlx::Error) -> u8 {
+    match error {
+        sqlx::Error::Io(error) => match error.kind() {
+            // As a standby should.
+            io::ErrorKind::ReadOnlyFilesystem => 0,
+            // A certificate, or an answer that is not TLS.
+            io::ErrorKind::InvalidData => 2,
+            // A server is down, or a network.
+            _ => 1,
+        },
+        // A refused password or database, the files of certificates, a pooler.
+        _ => 2,
     }
 }
 

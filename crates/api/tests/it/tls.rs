@@ -187,3 +187,28 @@ async fn an_order_is_placed_and_fulfilled_over_verified_tls() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_certificate_of_one_of_several_servers_is_reported() {
+    let pki = Pki::new();
+    let (primary, url, _store) = postgres(&pki).await;
+    // It has the certificate of the primary, which is for `localhost`.
+    let standby = primary.standby().await.unwrap();
+    let named = format!("localhost:{}", primary.port());
+    let hosts = |primary_host, standby_host| {
+        let (primary, standby) = (primary.port(), standby.port());
+        [
+            format!("{primary_host}:{primary},{standby_host}:{standby}"),
+            format!("{standby_host}:{standby},{primary_host}:{primary}"),
+        ]
+        .map(|hosts| url.replace(&named, &hosts))
+    };
+    for url in hosts("127.0.0.1", "localhost") {
+        let (migrated, log) = migrate(&url, &pki.ca());
+        assert!(!migrated && log.contains("certificate"), "{log}");
+    }
+    for url in hosts("localhost", "localhost") {
+        let (migrated, log) = migrate(&url, &pki.ca());
+        assert!(migrated, "{log}");
+    }
+}
