@@ -1,6 +1,6 @@
 //! A private Redis server, with faults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -28,6 +28,9 @@ pub struct RedisOptions {
     pub keep: Keep,
     /// More arguments, such as `["--maxmemory", "10mb"]`. They override the others.
     pub args: Vec<String>,
+    /// A folder with `tls.crt`, `tls.key` and `ca.crt` for another port that uses TLS, and for the connections between
+    /// servers.
+    pub tls: Option<PathBuf>,
 }
 
 /// A running Redis without a password, on 127.0.0.1. Dropping it kills it and removes its folder, unless it is kept.
@@ -38,6 +41,7 @@ pub struct Redis {
     options: RedisOptions,
     program: PathBuf,
     port: Port,
+    tls_port: Option<Port>,
     folder: Folder,
 }
 
@@ -65,7 +69,8 @@ impl Redis {
         let program = programs::redis()?;
         let folder = Folder::open(&options.keep, "redis")?;
         let port = Port::lease()?;
-        let redis = Self { server: Mutex::new(None), options, program, port, folder };
+        let tls_port = options.tls.is_some().then(Port::lease).transpose()?;
+        let redis = Self { server: Mutex::new(None), options, program, port, tls_port, folder };
         folder::set_old_log_aside(&redis.log_path())?;
         Ok(redis)
     }
@@ -78,6 +83,11 @@ impl Redis {
     /// The port on 127.0.0.1. It stays the same after a restart.
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// The port on which other servers and clients with TLS reach it: that with TLS if there is one.
+    pub fn announced_port(&self) -> u16 {
+        self.tls_port.as_ref().unwrap_or(&self.port).number()
     }
 
     /// The server's log.
@@ -197,6 +207,11 @@ impl Redis {
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value])
         .collect();
+        if let (Some(tls), Some(port)) = (&self.options.tls, &self.tls_port) {
+            let settings = tls_settings(tls, port.number());
+            args.extend(settings.flat_map(|(name, value)| [format!("--{name}"), value]));
+            args.extend(["--tls-cluster", "yes"].map(str::to_owned));
+        }
         args.extend(self.options.args.iter().cloned());
         args
     }
@@ -235,6 +250,23 @@ impl Redis {
         *self.server.lock() = Some(child);
         Ok(())
     }
+}
+
+/// Settings of a server or Sentinel with a port that uses TLS.
+pub(crate) fn tls_settings(
+    files: &Path,
+    port: u16,
+) -> impl Iterator<Item = (&'static str, String)> + use<> {
+    let file = |name| files.join(name).display().to_string();
+    [
+        ("tls-port", port.to_string()),
+        ("tls-cert-file", file("tls.crt")),
+        ("tls-key-file", file("tls.key")),
+        ("tls-ca-cert-file", file("ca.crt")),
+        ("tls-auth-clients", "no".to_owned()),
+        ("tls-replication", "yes".to_owned()),
+    ]
+    .into_iter()
 }
 
 impl Drop for Redis {

@@ -1,5 +1,7 @@
 //! A Redis Cluster.
 
+use std::path::Path;
+
 use crate::port::Port;
 use crate::redis::{Redis, RedisOptions};
 use crate::until::until;
@@ -23,6 +25,21 @@ impl RedisCluster {
     /// # Panics
     /// The servers do not find each other; see [`until`].
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// Starts it with TLS between the servers and to clients. `files` is a folder with `tls.crt`, `tls.key` and `ca.crt`.
+    ///
+    /// # Errors
+    /// A server does not start, or refuses a command.
+    ///
+    /// # Panics
+    /// The servers do not get to know each other; see [`until`].
+    pub async fn start_with_tls(files: &Path) -> anyhow::Result<Self> {
+        Self::start_with(Some(files)).await
+    }
+
+    async fn start_with(tls: Option<&Path>) -> anyhow::Result<Self> {
         let (mut servers, mut buses) = (Vec::new(), Vec::new());
         for _ in 0..6 {
             let bus = Port::lease()?;
@@ -30,7 +47,9 @@ impl RedisCluster {
             let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
             let args = args.iter().chain(&["--repl-diskless-sync-delay", "0", "--cluster-port"]);
             let args = args.chain(&[port.as_str()]).map(ToString::to_string).collect();
-            servers.push(Redis::start(RedisOptions { args, ..RedisOptions::default() }).await?);
+            let tls = tls.map(Path::to_owned);
+            let options = RedisOptions { args, tls, ..RedisOptions::default() };
+            servers.push(Redis::start(options).await?);
             buses.push(bus);
         }
         let cluster = Self { servers, buses };
@@ -42,7 +61,7 @@ impl RedisCluster {
             }
         }
         for (other, bus) in cluster.servers.iter().zip(&cluster.buses).skip(1) {
-            let (port, bus) = (other.port(), bus.number());
+            let (port, bus) = (other.announced_port(), bus.number());
             ok(&cluster.servers[0], &format!("CLUSTER MEET 127.0.0.1 {port} {bus}")).await?;
         }
         until("each server knows all", async || {
@@ -82,9 +101,18 @@ impl RedisCluster {
 
     /// `redis+cluster://…` with the three servers that were primaries at the start.
     pub fn url(&self) -> String {
-        let hosts: Vec<_> =
-            self.servers[..3].iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
-        format!("redis+cluster://{}", hosts.join(","))
+        self.url_with("redis", Redis::port)
+    }
+
+    /// The same with `rediss+cluster://…`.
+    pub fn tls_url(&self) -> String {
+        self.url_with("rediss", Redis::announced_port)
+    }
+
+    fn url_with(&self, scheme: &str, port: fn(&Redis) -> u16) -> String {
+        let host = |server| format!("127.0.0.1:{}", port(server));
+        let hosts: Vec<_> = self.servers[..3].iter().map(host).collect();
+        format!("{scheme}+cluster://{}", hosts.join(","))
     }
 
     /// The servers: three primaries, and their replicas in the same order.

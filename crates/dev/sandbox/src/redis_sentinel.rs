@@ -1,6 +1,8 @@
 //! A Redis with replicas and Sentinels.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::port::Port;
 use crate::process::{Process, ProcessOptions, Ready};
 use crate::programs;
-use crate::redis::{Redis, RedisOptions};
+use crate::redis::{Redis, RedisOptions, tls_settings};
 use crate::until::until;
 
 /// The name of the service that the Sentinels watch.
@@ -24,6 +26,8 @@ const DOWN_AFTER: Duration = Duration::from_millis(800);
 pub struct RedisSentinels {
     servers: Vec<Redis>,
     sentinels: Vec<(Process, Port)>,
+    /// Ports of the Sentinels that use TLS.
+    tls_ports: Vec<Port>,
     service: String,
 }
 
@@ -37,28 +41,48 @@ impl RedisSentinels {
     /// # Panics
     /// They do not find each other; see [`until`].
     pub async fn start(args: &[&str], lines: &str) -> anyhow::Result<Self> {
+        Self::start_with(args, lines, None).await
+    }
+
+    /// Starts them with TLS between all of them and to clients. `files` is a folder with `tls.crt`, `tls.key` and `ca.crt`.
+    ///
+    /// # Errors
+    /// One of them does not start.
+    pub async fn start_with_tls(files: &Path) -> anyhow::Result<Self> {
+        Self::start_with(&[], "", Some(files)).await
+    }
+
+    async fn start_with(args: &[&str], lines: &str, tls: Option<&Path>) -> anyhow::Result<Self> {
         // A primary answers a replica at once, and a replica reports often.
         let own = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
         let options = |more: &[&str]| RedisOptions {
             args: own.iter().chain(args).chain(more).map(ToString::to_string).collect(),
+            tls: tls.map(Path::to_owned),
             ..RedisOptions::default()
         };
         let mut servers = vec![Redis::start(options(&[])).await?];
-        let primary = servers[0].port();
+        let primary = servers[0].announced_port();
         for _ in 0..2 {
             let of = format!("127.0.0.1 {primary}");
             servers.push(Redis::start(options(&["--replicaof", &of])).await?);
         }
-        let mut sentinels = Vec::new();
+        let (mut sentinels, mut tls_ports) = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let port = Port::lease()?;
             let down = DOWN_AFTER.as_millis();
-            let configuration = format!(
+            let mut configuration = format!(
                 "port {}\nbind 127.0.0.1\nsentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n\
                  sentinel down-after-milliseconds {SERVICE} {down}\n\
                  sentinel failover-timeout {SERVICE} 4000\nsentinel parallel-syncs {SERVICE} 2\n{lines}\n",
                 port.number(),
             );
+            if let Some(files) = tls {
+                let port = Port::lease()?;
+                for (name, value) in tls_settings(files, port.number()) {
+                    writeln!(configuration, "{name} {value}")?;
+                }
+                tls_ports.push(port);
+            }
             // The program is a link, and its name determines what it does.
             let env = programs::on_path("env").context("there is no program env")?;
             let options = ProcessOptions::new(env)
@@ -69,8 +93,7 @@ impl RedisSentinels {
                 .ready(Ready::Tcp(port.address()));
             sentinels.push((Process::start(options).await?, port));
         }
-        let group = Self { servers, sentinels, service: SERVICE.to_owned() };
-        Ok(group)
+        Ok(Self { servers, sentinels, tls_ports, service: SERVICE.to_owned() })
     }
 
     /// Waits until each Sentinel knows the others and both replicas, so that it can fail over. `auth` is a command that
@@ -101,6 +124,12 @@ impl RedisSentinels {
     /// `redis+sentinel://…/service`.
     pub fn url(&self) -> String {
         format!("redis+sentinel://{}/{}", self.hosts().join(","), self.service)
+    }
+
+    /// `rediss+sentinel://…/service`.
+    pub fn tls_url(&self) -> String {
+        let hosts: Vec<_> = self.tls_ports.iter().map(|port| port.address().to_string()).collect();
+        format!("rediss+sentinel://{}/{}", hosts.join(","), self.service)
     }
 
     /// The addresses of the Sentinels.
@@ -134,7 +163,7 @@ impl RedisSentinels {
             let command = format!("{auth}\r\nSENTINEL GET-MASTER-ADDR-BY-NAME {SERVICE}");
             let Ok(answer) = ask(port.address(), &command).await else { continue };
             let found = self.servers.iter().find(|server| {
-                let port = server.port().to_string();
+                let port = server.announced_port().to_string();
                 answer.split("\r\n").any(|word| word == port)
             });
             if let Some(server) = found {

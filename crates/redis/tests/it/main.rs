@@ -6,8 +6,9 @@ mod cluster;
 mod kinds;
 mod passwords;
 mod sentinel;
+mod tls;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use holdfast_redis::{ConnectionLimits, RedisServers, SharedConnection};
 use holdfast_sandbox::{RedisSentinels, until};
@@ -25,6 +26,12 @@ fn shared(url: &str) -> SharedConnection {
     SharedConnection::new(servers(url), LIMITS)
 }
 
+/// The same over TLS. `ca` is the file of an authority.
+fn shared_over_tls(url: &str, ca: &Path) -> SharedConnection {
+    let ca = std::fs::read(ca).unwrap();
+    SharedConnection::new(RedisServers::new(url, Some(&ca), "orders").unwrap(), LIMITS)
+}
+
 /// Writes a key with the hash tag, within the time limit of a call.
 async fn set(connection: &SharedConnection, value: &str) -> Result<(), String> {
     let mut connection = connection.clone();
@@ -38,7 +45,10 @@ async fn set(connection: &SharedConnection, value: &str) -> Result<(), String> {
 
 /// Returns a connection that works.
 async fn connected(url: &str) -> SharedConnection {
-    let connection = shared(url);
+    working(shared(url)).await
+}
+
+async fn working(connection: SharedConnection) -> SharedConnection {
     until("the connection works", async || set(&connection, "first").await).await;
     connection
 }
