@@ -37,6 +37,7 @@ mod oidc;
 mod openapi;
 mod own_site;
 mod pages;
+mod pooled_failover;
 mod process;
 mod products;
 mod protocol;

@@ -1,5 +1,7 @@
 //! A PgBouncer in front of a PostgreSQL server.
 
+use std::net::SocketAddr;
+
 use nix::unistd::Uid;
 
 use crate::{
@@ -39,6 +41,11 @@ impl PgBouncer {
         }
         let options = options.arg("pgbouncer.ini").ready(Ready::Tcp(port.address()));
         Ok(Some(Self { _process: Process::start(options).await?, port }))
+    }
+
+    /// Where clients reach it.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     /// The URL of a database of the server, through the pooler.
