@@ -1,7 +1,7 @@
 //! The orders that this process has answered lately. After a failover that lost commits they tell which are gone.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -12,17 +12,29 @@ use parking_lot::Mutex;
 
 /// Longer than any standby that is promoted may be behind, and than a failover takes.
 const KEPT: Duration = Duration::from_mins(5);
-/// The most orders that are remembered, 48 bytes each. At a higher rate, they are remembered for a shorter time.
+/// The most orders that are remembered, 56 bytes each. At a higher rate, they are remembered for a shorter time.
 const KEPT_MAX: usize = 131_072;
 /// The most orders in one question.
 const ASKED_MAX: usize = 4_096;
 
+/// An order, and the time that distinguishes it from another order with the same id.
+type OrderKey = (OrderId, Timestamp);
+
 #[derive(Clone, Copy, Debug)]
 struct AnsweredOrder {
-    id: OrderId,
-    /// Distinguishes it from a later order with the same id; `None` if it was answered to a repeated request.
-    created_at: Option<Timestamp>,
+    key: OrderKey,
     answered: Instant,
+    /// It was missing at the last look.
+    missing: bool,
+}
+
+/// What has changed since the last look.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct OrderChanges {
+    /// The database does not have these any more.
+    pub lost: Vec<OrderId>,
+    /// These were reported as lost, and the database has them.
+    pub found: Vec<OrderId>,
 }
 
 #[derive(Debug, Default)]
@@ -30,34 +42,44 @@ pub(crate) struct AnsweredOrders(Mutex<VecDeque<AnsweredOrder>>);
 
 impl AnsweredOrders {
     /// Remembers an order. To be called before its client is answered.
-    pub fn remember(&self, id: OrderId, created_at: Option<Timestamp>) {
+    pub fn remember(&self, id: OrderId, created_at: Timestamp) {
         let mut orders = self.0.lock();
         while orders.len() >= KEPT_MAX
             || orders.front().is_some_and(|oldest| oldest.answered.elapsed() > KEPT)
         {
             orders.pop_front();
         }
-        orders.push_back(AnsweredOrder { id, created_at, answered: Instant::now() });
+        let key = (id, created_at);
+        orders.push_back(AnsweredOrder { key, answered: Instant::now(), missing: false });
     }
 
-    /// Forgets the orders that the database does not have, and returns them. Safe to cancel; then the rest is found by the
-    /// next call.
+    /// Looks which orders the database has. Safe to cancel; then the next call tells what this one would have told.
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn take_missing(&self, store: &Store) -> Result<Vec<OrderId>, StoreError> {
-        let orders: Vec<_> =
-            self.0.lock().iter().map(|order| (order.id, order.created_at)).collect();
-        let mut missing = Vec::new();
-        for orders in orders.chunks(ASKED_MAX) {
-            missing.extend(store.missing_orders(orders).await?);
+    pub async fn look(&self, store: &Store) -> Result<OrderChanges, StoreError> {
+        let keys: Vec<_> = self.0.lock().iter().map(|order| order.key).collect();
+        let mut exists = HashMap::new();
+        for keys in keys.chunks(ASKED_MAX) {
+            exists.extend(keys.iter().copied().zip(store.orders_exist(keys).await?));
         }
-        if !missing.is_empty() {
-            missing.sort_unstable();
-            missing.dedup();
-            self.0.lock().retain(|order| missing.binary_search(&order.id).is_err());
+        Ok(self.note(&exists))
+    }
+
+    fn note(&self, exists: &HashMap<OrderKey, bool>) -> OrderChanges {
+        let (mut lost, mut found) = (BTreeSet::new(), BTreeSet::new());
+        for order in self.0.lock().iter_mut() {
+            let Some(exists) = exists.get(&order.key) else { continue };
+            // An order that was answered twice is remembered twice.
+            match (order.missing, *exists) {
+                (false, false) => lost.insert(order.key),
+                (true, true) => found.insert(order.key),
+                _ => continue,
+            };
+            order.missing = !exists;
         }
-        Ok(missing)
+        let ids = |keys: BTreeSet<OrderKey>| keys.into_iter().map(|(id, _)| id).collect();
+        OrderChanges { lost: ids(lost), found: ids(found) }
     }
 }
 
@@ -65,13 +87,37 @@ impl AnsweredOrders {
 mod tests {
     use super::*;
 
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
     #[test]
     fn no_more_than_a_fixed_number_of_orders_is_remembered() {
         let answered = AnsweredOrders::default();
         for id in 0..=i64::try_from(KEPT_MAX).unwrap() {
-            answered.remember(OrderId(id), None);
+            answered.remember(OrderId(id), at(0));
         }
         assert_eq!(answered.0.lock().len(), KEPT_MAX);
-        assert_eq!(answered.0.lock().front().unwrap().id, OrderId(1));
+        assert_eq!(answered.0.lock().front().unwrap().key, (OrderId(1), at(0)));
+    }
+
+    #[test]
+    fn each_change_is_told_once_for_each_order_with_an_id() {
+        let answered = AnsweredOrders::default();
+        let (first, second) = ((OrderId(7), at(1)), (OrderId(7), at(2)));
+        for (id, at) in [first, first, second] {
+            answered.remember(id, at);
+        }
+        let only_second = HashMap::from([(first, false), (second, true)]);
+        let only_first = HashMap::from([(first, true), (second, false)]);
+        let nothing = OrderChanges::default();
+        let lost = vec![OrderId(7)];
+        let told = answered.note(&only_second);
+        assert_eq!(told, OrderChanges { lost: lost.clone(), found: Vec::new() });
+        assert_eq!(answered.note(&only_second), nothing);
+        let told = answered.note(&only_first);
+        assert_eq!(told, OrderChanges { lost: lost.clone(), found: lost.clone() });
+        answered.remember(OrderId(8), at(3));
+        assert_eq!(answered.note(&only_first), nothing, "it was not looked for");
     }
 }

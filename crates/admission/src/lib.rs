@@ -52,7 +52,7 @@
 //! | `sold_out` | refusing from memory |
 //! | `sale_watch` | counts for the reports of flash sales |
 //! | `publish` | from the commit to the workers' queue |
-//! | `answered_orders` | the orders that were answered lately, to find those that a failover has lost |
+//! | `answered_orders` | the orders that were answered lately, to find those that a failover has lost or brought back |
 //! | `metrics`, `trace` | metrics and traces |
 
 mod admit;
@@ -89,6 +89,7 @@ pub use decision::{AcceptedHold, AcceptedOrder, HoldDecision, OrderDecision, Ref
 pub use metrics::{AdmissionCounts, AdmissionMetrics};
 pub use stock_request::{CancelOrder, HoldStock, OrderedBy, PlaceOrder, ReleaseHold};
 
+use answered_orders::{AnsweredOrders, OrderChanges};
 use case::Case;
 use pending::{PendingKind, PendingRequest};
 use stock_request::StockRequest;
@@ -158,7 +159,7 @@ pub struct Admission<P: ProductEntry> {
     lanes: Arc<lanes::Lanes<P>>,
     expiry: Arc<expiry::HoldExpiry>,
     sale_watch: sale_watch::SaleWatch,
-    answered: Arc<answered_orders::AnsweredOrders>,
+    answered: Arc<AnsweredOrders>,
     store: Store,
     metrics: Arc<AdmissionMetrics>,
 }
@@ -198,30 +199,44 @@ impl<P: ProductEntry> Admission<P> {
     /// Why it was refused.
     pub async fn place_order(&self, order: PlaceOrder) -> Result<OrderDecision, Refusal> {
         let decision = self.decide(order).await?;
-        match &decision {
-            OrderDecision::Accepted(order) => {
-                self.answered.remember(order.id, Some(order.created_at));
-            }
-            OrderDecision::Repeated(id) => self.answered.remember(*id, None),
+        if let OrderDecision::Accepted(order) = &decision {
+            self.remember_answer(order.id, order.created_at);
         }
         Ok(decision)
     }
 
+    /// To be called before a client gets 201 for an order that existed: [`Self::report_lost_orders`] looks for it.
+    pub fn remember_answer(&self, order: OrderId, created_at: jiff::Timestamp) {
+        self.answered.remember(order, created_at);
+    }
+
     /// Looks for orders that this process has answered in the last minutes and that the database does not have, counts them,
     /// and writes them to the log. To be called when the database may have lost commits: after a failover to a standby that
-    /// lacked them, or a restore. Safe to cancel: the next call finds what this one has not reported.
+    /// lacked them, or a restore. Reports also those that it has again, as when a former primary becomes the primary again.
+    /// Safe to cancel: the next call finds what this one has not reported.
     ///
     /// # Errors
     /// The database is not available.
     pub async fn report_lost_orders(&self) -> Result<(), StoreError> {
-        let lost = self.answered.take_missing(&self.store).await?;
+        // With synchronous replication, a former primary that still answers does not get past this.
+        self.store.replicated().await?;
+        let OrderChanges { lost, found } = self.answered.look(&self.store).await?;
         self.metrics.lost.inc_by(lost.len() as u64);
+        self.metrics.found.inc_by(found.len() as u64);
         for orders in lost.chunks(LOST_IN_LINE) {
             let ids: Vec<_> = orders.iter().map(|id| id.0).collect();
             tracing::error!(
                 orders = ?ids,
                 count = ids.len(),
                 "orders were answered with 201, and the database has lost them"
+            );
+        }
+        for orders in found.chunks(LOST_IN_LINE) {
+            let ids: Vec<_> = orders.iter().map(|id| id.0).collect();
+            tracing::warn!(
+                orders = ?ids,
+                count = ids.len(),
+                "orders that were reported as lost exist: the database has them again"
             );
         }
         Ok(())

@@ -22,6 +22,9 @@ holdfast_telemetry::metrics! {
         /// Orders that this process has answered with 201 and that a failover or a restore of the database has lost. The log
         /// has their ids.
         pub lost: IntCounter = "holdfast_orders_lost_total",
+        /// Orders that `holdfast_orders_lost_total` counts and that the database has again, because a former primary became the
+        /// primary again. The log has their ids.
+        pub found: IntCounter = "holdfast_orders_found_total",
         /// Orders that were refused.
         refused: IntCounterVec = "holdfast_orders_refused_total" { reason: Refusal::REASONS },
         /// Requests that repeated a granted one with the same Idempotency-Key.

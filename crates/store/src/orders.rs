@@ -88,37 +88,34 @@ impl Store {
         .await
     }
 
-    /// Those of these orders that do not exist. An order with another time than the given one is another order that has got
-    /// the same id. An archived order does not exist any more.
+    /// Whether each of these orders exists. An order with another time than the given one is another order that has got the
+    /// same id. An archived order does not exist any more.
     ///
     /// # Errors
     /// The database is not available.
-    pub async fn missing_orders(
+    pub async fn orders_exist(
         &self,
-        orders: &[(OrderId, Option<Timestamp>)],
-    ) -> Result<Vec<OrderId>, StoreError> {
+        orders: &[(OrderId, Timestamp)],
+    ) -> Result<Vec<bool>, StoreError> {
         let ids: Vec<_> = orders.iter().map(|(id, _)| id.0).collect();
-        let times: Vec<_> = orders.iter().map(|(_, at)| at.map(Time::from)).collect();
+        let times: Vec<_> = orders.iter().map(|(_, at)| Time::from(*at)).collect();
         // Looked up one by one: a join might read the whole table.
-        let missing = sqlx::query_scalar!(
+        let exist = sqlx::query_scalar!(
             r#"
-            SELECT told.id AS "id!"
-            FROM unnest($1::bigint[], $2::timestamptz[]) AS told (id, created_at)
-            WHERE NOT coalesce(
-                (
-                    SELECT told.created_at IS NULL OR orders.created_at = told.created_at
-                    FROM orders
-                    WHERE orders.id = told.id
-                ),
+            SELECT coalesce(
+                (SELECT orders.created_at = told.created_at FROM orders WHERE orders.id = told.id),
                 false
-            )
+            ) AS "exists!"
+            FROM unnest($1::bigint[], $2::timestamptz[])
+                WITH ORDINALITY AS told (id, created_at, place)
+            ORDER BY told.place
             "#,
             &ids,
-            &times as &[Option<Time>],
+            &times as &[Time],
         )
         .fetch_all(self.reads())
         .await?;
-        Ok(missing.into_iter().map(OrderId).collect())
+        Ok(exist)
     }
 
     /// A page of orders, newest first, without their history. It ends early if its rows would have more than

@@ -7,6 +7,7 @@ use sqlx::{Connection as _, PgConnection};
 use crate::server::Server;
 
 const REPORTED: &str = "holdfast_orders_lost_total";
+const FOUND: &str = "holdfast_orders_found_total";
 
 /// From now on, the primary sends nothing to the standby.
 async fn cut_off(standby: &Postgres) {
@@ -43,36 +44,70 @@ async fn ordered(server: &Server, product: i64) -> i64 {
     id.unwrap()
 }
 
+/// A server on a primary and its standby.
+struct Pair {
+    primary: Postgres,
+    standby: Postgres,
+    server: Server,
+    product: i64,
+    /// The database on the standby.
+    on_standby: String,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
+        let url = primary.create_database().await.unwrap();
+        Store::connect(&StoreSettings::new(&url).unwrap()).migrate().await.unwrap();
+        let standby = primary.standby().await.unwrap();
+        let [first, second] =
+            [&primary, &standby].map(|server| format!("127.0.0.1:{}", server.port()));
+        let both = url.replace(&first, &format!("{first},{second}"));
+        let redis = Redis::start(RedisOptions::default()).await.unwrap();
+        let server = Server::on(&both, redis, &[]).await;
+        let product = server.product(1000).await;
+        Self { primary, standby, server, product, on_standby: url.replace(&first, &second) }
+    }
+
+    async fn order(&self) -> i64 {
+        ordered(&self.server, self.product).await
+    }
+
+    /// Orders that the standby lacks.
+    async fn orders_behind(&self) -> Vec<i64> {
+        caught_up(&self.primary).await;
+        cut_off(&self.standby).await;
+        let mut orders = Vec::new();
+        for _ in 0..3 {
+            orders.push(self.order().await);
+        }
+        assert_eq!(self.server.metric(REPORTED).await, 0);
+        orders
+    }
+
+    async fn counts(&self, name: &str, count: u64) {
+        self.server
+            .until("the orders are reported", async || self.server.metric(name).await == count)
+            .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_that_a_failover_has_lost_are_reported_once_although_their_ids_are_used_again() {
-    let primary = Postgres::start(PostgresOptions::default()).await.unwrap();
-    let url = primary.create_database().await.unwrap();
-    Store::connect(&StoreSettings::new(&url).unwrap()).migrate().await.unwrap();
-    let standby = primary.standby().await.unwrap();
-    let (first, second) =
-        (format!("127.0.0.1:{}", primary.port()), format!("127.0.0.1:{}", standby.port()));
-    let both = url.replace(&first, &format!("{first},{second}"));
-    let redis = Redis::start(RedisOptions::default()).await.unwrap();
-    let server = Server::on(&both, redis, &[]).await;
-    let product = server.product(1000).await;
-    let kept = ordered(&server, product).await;
-    caught_up(&primary).await;
-    cut_off(&standby).await;
-    let mut lost = Vec::new();
-    for _ in 0..3 {
-        lost.push(ordered(&server, product).await);
-    }
-    assert_eq!(server.metric(REPORTED).await, 0);
+    let pair = Pair::start().await;
+    let server = &pair.server;
+    let kept = pair.order().await;
+    let lost = pair.orders_behind().await;
 
     // New ids are at most 32 higher than those that the standby knows, so some may be used again.
     let behind = format!("SELECT setval('orders_id_seq', {kept})");
-    primary.kill9().await.unwrap();
-    standby.promote().await.unwrap();
-    let mut connection = PgConnection::connect(&url.replace(&first, &second)).await.unwrap();
+    pair.primary.kill9().await.unwrap();
+    pair.standby.promote().await.unwrap();
+    let mut connection = PgConnection::connect(&pair.on_standby).await.unwrap();
     sqlx::query(sqlx::AssertSqlSafe(behind)).execute(&mut connection).await.unwrap();
-    let after = ordered(&server, product).await;
+    let after = pair.order().await;
     assert_eq!(after, lost[0], "the number is assigned again");
-    server.until("the lost orders are reported", async || server.metric(REPORTED).await == 3).await;
+    pair.counts(REPORTED, 3).await;
     let log = server.process.log().unwrap();
     let line = log.lines().find(|line| line.contains("\"orders\"") && line.contains("lost"));
     let line = line.unwrap_or_else(|| panic!("no report in {log}"));
@@ -81,13 +116,30 @@ async fn orders_that_a_failover_has_lost_are_reported_once_although_their_ids_ar
     }
 
     // The database is reported as changed again, and nothing is reported twice.
-    standby.restart().await.unwrap();
-    ordered(&server, product).await;
+    pair.standby.restart().await.unwrap();
+    pair.order().await;
     server
         .until("the restart was noticed", async || {
             server.process.log().unwrap().matches("the cache is emptied").count() >= 2
         })
         .await;
-    ordered(&server, product).await;
+    pair.order().await;
     assert_eq!(server.metric(REPORTED).await, 3);
+    assert_eq!(server.metric(FOUND).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_that_were_reported_as_lost_are_reported_as_found_when_the_former_primary_is_back() {
+    let pair = Pair::start().await;
+    pair.orders_behind().await;
+    pair.primary.kill9().await.unwrap();
+    pair.standby.promote().await.unwrap();
+    // Both have an order with its id if the sequence of the standby was not ahead.
+    pair.order().await;
+    pair.counts(REPORTED, 3).await;
+
+    pair.standby.kill9().await.unwrap();
+    pair.primary.restart().await.unwrap();
+    pair.counts(FOUND, 3).await;
+    pair.counts(REPORTED, 4).await;
 }

@@ -189,7 +189,7 @@ async fn failovers_in(
     let cluster = FailoverCluster::start(mode).await?;
     let targets: Vec<_> = cluster.apis.iter().map(Program::address).collect();
     let load = KeyedLoad::start(&targets);
-    let (mut held, mut lost) = (true, Vec::new());
+    let (mut held, mut lost, mut back) = (true, Vec::new(), 0);
     for number in 1..=each {
         for fault in faults {
             let trial = failover::run(&cluster, &load, *fault).await?;
@@ -198,6 +198,9 @@ async fn failovers_in(
             println!("{sign}{}, {fault}, {number}: {trial:?}", failover::words(mode));
             held &= fine;
             lost.extend(trial.losses.lost.iter().cloned());
+            if trial.taken_back {
+                back += u64::try_from(trial.losses.refused_and_there)?;
+            }
             trials.push((mode, trial));
             // A run takes long, and what was measured stays if it is ended early.
             if let Some(path) = write {
@@ -206,7 +209,7 @@ async fn failovers_in(
         }
     }
     let seen = load.stop().await;
-    let findings = cluster.audit(&seen, &lost).await?;
+    let findings = cluster.audit(&seen, &lost, back).await?;
     println!("{}: {findings}", failover::words(mode));
     Ok(held && findings.hold())
 }

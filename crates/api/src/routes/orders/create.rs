@@ -162,6 +162,7 @@ pub(crate) async fn create(
             let order = app.store.order(id).await?;
             // A key's row is written with its order, and an order is not deleted before its key.
             let order = order.ok_or_else(|| Problem::internal(Refusal::Internal))?;
+            app.admission.remember_answer(order.id, order.created_at);
             let answer = created(order.id, &AcceptedBody::of(&order))?;
             Ok(answer.with(idempotency::REPEATED, HeaderValue::from_static("true")))
         }

@@ -115,11 +115,16 @@ impl FailoverCluster {
     }
 
     /// Waits until all orders are final, and compares the database with the answers to the clients, without the orders in
-    /// `lost`.
+    /// `lost`. So many orders as `back` exist although their requests were refused, because a former primary is back.
     ///
     /// # Errors
     /// The database cannot be read. A violation is a finding.
-    pub async fn audit(&self, seen: &LoadRecord, lost: &[String]) -> anyhow::Result<Findings> {
+    pub async fn audit(
+        &self,
+        seen: &LoadRecord,
+        lost: &[String],
+        back: u64,
+    ) -> anyhow::Result<Findings> {
         let leader = self.patroni.healthy().await?;
         all_final(&mut self.patroni.connect(leader, DATABASE).await?, FINAL).await?;
         let log = Log {
@@ -130,7 +135,7 @@ impl FailoverCluster {
                 .filter(|order| !lost.contains(&order.customer))
                 .map(|order| order.order)
                 .collect(),
-            cut_off: seen.unresolved,
+            cut_off: seen.unresolved + back,
             fulfilled: self.downstream.fulfilled(),
             ..Log::default()
         };

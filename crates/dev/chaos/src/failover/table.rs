@@ -39,8 +39,8 @@ fn write_rows(page: &mut String, trials: &[(PatroniMode, FailoverTrial)]) -> fmt
         page,
         "Times are the median and the worst, with `ttl: {PATRONI_TTL}` (Patroni's default is 30) on a machine with two cores for everything.\n\n\
          | mode | fault | number | without orders | until the new primary writes | and both replicas accept orders | all nodes in order | accepted | refused | \
-         unknown | lost | reported as lost | doubled | oversold | done twice |\n\
-         |---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|"
+         unknown | lost | reported as lost | found again | doubled | oversold | done twice | taken back | copied anew |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     )?;
     for mode in [PatroniMode::Synchronous, PatroniMode::Asynchronous] {
         for fault in FailoverFault::ALL {
@@ -61,7 +61,7 @@ fn write_rows(page: &mut String, trials: &[(PatroniMode, FailoverTrial)]) -> fmt
             };
             writeln!(
                 page,
-                "| {} | {fault} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {fault} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 words(mode),
                 of.len(),
                 times(&of, |trial| trial.without_orders),
@@ -73,9 +73,12 @@ fn write_rows(page: &mut String, trials: &[(PatroniMode, FailoverTrial)]) -> fmt
                 sum(|trial| trial.unknown),
                 sum(|trial| trial.losses.lost.len()),
                 of.iter().map(|trial| trial.reported).sum::<u64>(),
+                of.iter().map(|trial| trial.found).sum::<u64>(),
                 last.losses.doubled,
                 last.losses.oversold,
                 last.losses.done_twice.len(),
+                sum(|trial| usize::from(trial.taken_back)),
+                sum(|trial| trial.copied),
             )?;
         }
     }

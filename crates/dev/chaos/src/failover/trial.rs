@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use holdfast_sandbox::{PATRONI_TTL, Patroni, PatroniMode};
-use sqlx::PgConnection;
 
 use super::cluster::DATABASE;
 use super::{FailoverCluster, FailoverFault, KeyedLoad, Losses};
@@ -22,8 +21,15 @@ const FAILOVER_LIMIT: Duration = Duration::from_mins(2);
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
+/// Patroni brings a node back within this time, or does not.
+const BACK_LIMIT: Duration = Duration::from_mins(1);
+/// All lost orders are reported within this time after the last change of the primary.
+const REPORT_LIMIT: Duration = Duration::from_secs(20);
+
 /// The metric of orders that replicas have answered and that are gone after a failover.
 const REPORTED: &str = "holdfast_orders_lost_total";
+/// Those of them that are there again, because the former primary has become the primary again.
+const FOUND: &str = "holdfast_orders_found_total";
 
 /// The result of a failover.
 #[derive(Debug)]
@@ -46,6 +52,13 @@ pub struct FailoverTrial {
     pub unknown: usize,
     /// Orders that the replicas report as lost.
     pub reported: u64,
+    /// Orders that they report as found again.
+    pub found: u64,
+    /// Nodes that Patroni did not bring back, and that were copied anew.
+    pub copied: usize,
+    /// The former primary continued and took the lock from the new one, which Patroni without a watchdog allows. What the new
+    /// one has accepted is lost, in each mode, and what only the former one has is there again.
+    pub taken_back: bool,
     /// Sessions of Holdfast on nodes that accept no writes, at the end.
     pub on_standbys: i64,
     /// What breaks a promise. `doubled` and others include those of earlier failovers.
@@ -58,16 +71,14 @@ impl FailoverTrial {
         let losses = &self.losses;
         let kept = losses.doubled == 0
             && losses.oversold == 0
-            && losses.refused_and_there == 0
             && losses.same_message == 0
             && self.on_standbys == 0;
         let lost = u64::try_from(losses.lost.len()).unwrap_or(u64::MAX);
-        kept && self.reported == lost
-            && match mode {
-                PatroniMode::Synchronous => lost == 0 && losses.done_twice.is_empty(),
-                // What is lost may be ordered again.
-                PatroniMode::Asynchronous => true,
-            }
+        let nothing_lost =
+            lost == 0 && losses.done_twice.is_empty() && losses.refused_and_there == 0;
+        // What is lost may be ordered again.
+        let may_lose = mode == PatroniMode::Asynchronous && losses.refused_and_there == 0;
+        kept && self.reported == lost + self.found && (nothing_lost || may_lose || self.taken_back)
     }
 }
 
@@ -87,6 +98,7 @@ pub async fn run(
         load.look(|seen| (seen.accepted.len(), seen.refused.len(), seen.unknown.len()));
     let without = load.look(|seen| seen.without.len());
     let reported = cluster.counter(REPORTED).await?;
+    let found = cluster.counter(FOUND).await?;
     load.sell(cluster.add_product(SCARCE).await?, SCARCE);
     let behind = cluster.mode == PatroniMode::Asynchronous && fault != FailoverFault::Switchover;
     if behind {
@@ -123,21 +135,27 @@ pub async fn run(
         FailoverFault::Cut => patroni.cut(old, false)?,
     }
     patroni.hold_replication(old, false)?;
+    let copied = match tokio::time::timeout(BACK_LIMIT, patroni.healthy()).await {
+        Ok(healthy) => healthy.map(|_leader| 0)?,
+        Err(_) => patroni.copy_broken_nodes().await?,
+    };
     patroni.healthy().await?;
     let recovered = begun.elapsed();
     load.more(SOME, cluster.apis.len()).await.context("after the repair")?;
 
     // Everything up to here is looked for.
-    let (accepted, refusals, unknown, without) = load.look(|seen| {
+    let (accepted, before, refusals, unknown, without) = load.look(|seen| {
         let mut refusals = BTreeMap::<String, usize>::new();
         for (_, words) in seen.refused.iter().skip(refused) {
             *refusals.entry(words.clone()).or_default() += 1;
         }
         let without: Vec<_> = seen.without.iter().skip(without).cloned().collect();
         let accepted: Vec<_> = seen.accepted.iter().skip(first).cloned().collect();
-        (accepted, refusals, seen.unknown.len() - unknown, without)
+        let before = first.checked_sub(1).and_then(|last| seen.accepted.get(last)).cloned();
+        (accepted, before, refusals, seen.unknown.len() - unknown, without)
     });
-    let times: Vec<_> = accepted.iter().map(|order| order.at).collect();
+    // The fault may happen before the first order of the trial.
+    let times: Vec<_> = before.iter().chain(&accepted).map(|order| order.at).collect();
     let gaps =
         times.windows(2).filter_map(|pair| Some(pair.last()?.duration_since(*pair.first()?)));
     let reconnected = (0..cluster.apis.len())
@@ -146,16 +164,17 @@ pub async fn run(
             Some(after.at.duration_since(writable))
         })
         .max();
+    let on_standbys = on_standbys(patroni).await?;
     let leader = patroni.healthy().await?;
-    let mut on_standbys = 0;
-    for node in (0..patroni.size()).filter(|node| *node != leader) {
-        on_standbys += sessions(&mut patroni.connect(node, DATABASE).await?).await?;
-    }
+    let may_continue = matches!(fault, FailoverFault::Frozen | FailoverFault::Cut);
+    let taken_back = may_continue && leader == old;
     let mut database = patroni.connect(leader, DATABASE).await?;
     let stock =
         load.look(|seen| super::LoadRecord { stock: seen.stock.clone(), ..Default::default() });
     let losses =
         Losses::find(&mut database, &cluster.downstream, &accepted, &without, &stock).await?;
+    let lost = u64::try_from(losses.lost.len())?;
+    let (reported, found) = reports(cluster, (reported, found), lost).await?;
     Ok(FailoverTrial {
         fault,
         without_orders: gaps.max().unwrap_or_default(),
@@ -165,10 +184,31 @@ pub async fn run(
         accepted: accepted.iter().filter(|order| order.at >= begun).count(),
         refused: refusals,
         unknown,
-        reported: cluster.counter(REPORTED).await? - reported,
+        reported,
+        found,
+        copied,
+        taken_back,
         on_standbys,
         losses,
     })
+}
+
+/// The orders that were reported as lost and as found since the counters had these values. Waits for a while for as many as
+/// are lost.
+async fn reports(
+    cluster: &FailoverCluster,
+    before: (u64, u64),
+    lost: u64,
+) -> anyhow::Result<(u64, u64)> {
+    let begun = Instant::now();
+    loop {
+        let reported = cluster.counter(REPORTED).await?.saturating_sub(before.0);
+        let found = cluster.counter(FOUND).await?.saturating_sub(before.1);
+        if reported == lost + found || begun.elapsed() > REPORT_LIMIT {
+            return Ok((reported, found));
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// The time at which another node than this one has committed a write. The commit waits for a standby, if commits do.
@@ -211,8 +251,24 @@ async fn write_on(patroni: &Patroni, node: usize) -> anyhow::Result<Instant> {
     }
 }
 
-/// Sessions of Holdfast on a node.
-async fn sessions(node: &mut PgConnection) -> anyhow::Result<i64> {
+/// Sessions of Holdfast on nodes that accept no writes. Patroni may still restart such a node.
+async fn on_standbys(patroni: &Patroni) -> anyhow::Result<i64> {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'holdfast%'";
-    Ok(sqlx::query_scalar(sql).fetch_one(node).await?)
+    let begun = Instant::now();
+    loop {
+        let leader = patroni.healthy().await?;
+        let count = async {
+            let mut sessions = 0;
+            for node in (0..patroni.size()).filter(|node| *node != leader) {
+                let mut connection = patroni.connect(node, DATABASE).await?;
+                let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+                sessions += count;
+            }
+            Ok::<_, anyhow::Error>(sessions)
+        };
+        match count.await {
+            Err(_) if begun.elapsed() < FAILOVER_LIMIT => tokio::time::sleep(POLL).await,
+            count => return count,
+        }
+    }
 }

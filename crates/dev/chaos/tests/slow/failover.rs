@@ -15,6 +15,6 @@ async fn no_answered_order_is_lost_when_patroni_replaces_a_killed_primary_or_swi
         assert!(trial.holds(cluster.mode), "{trial:?}");
     }
     let seen = load.stop().await;
-    let findings = cluster.audit(&seen, &[]).await.unwrap();
+    let findings = cluster.audit(&seen, &[], 0).await.unwrap();
     assert!(findings.hold(), "{findings}");
 }

@@ -60,9 +60,10 @@ fn postgres() -> Vec<Panel> {
         Panel::lines(
             "Orders lost by the database",
             Unit::Count,
-            "Accepted orders that a failover or a restore of the database has lost. The log of the API has their ids.",
+            "Accepted orders that a failover or a restore of the database has lost, and those of them that it has again. The log of the API has their ids.",
         )
-        .query(total("holdfast_orders_lost_total", "", "pod"), "{{pod}}"),
+        .query(total("holdfast_orders_lost_total", "", "pod"), "lost {{pod}}")
+        .query(total("holdfast_orders_found_total", "", "pod"), "found again {{pod}}"),
     ]
 }
 

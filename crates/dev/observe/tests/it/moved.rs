@@ -22,6 +22,11 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
         "orders_that_a_failover_has_lost_are_reported_once_although_their_ids_are_used_again",
     ),
     (
+        "holdfast_orders_found_total",
+        "crates/api/tests/it/lost_orders.rs",
+        "orders_that_were_reported_as_lost_are_reported_as_found_when_the_former_primary_is_back",
+    ),
+    (
         "holdfast_http_buffered_bytes",
         "crates/api/src/http/metrics.rs",
         "budgets_are_shown_and_their_refusals_counted",

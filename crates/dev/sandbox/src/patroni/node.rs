@@ -79,6 +79,10 @@ impl Node {
         self.rest.address()
     }
 
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.path().join("patroni.log")
     }
@@ -107,9 +111,11 @@ impl Node {
             "postgresql": {
                 "listen": self.server.address().to_string(),
                 "connect_address": self.to_nodes.address().to_string(),
-                "data_dir": folder.join("data"),
+                "data_dir": self.data(),
                 "bin_dir": programs::postgres()?.postgres.parent().context("no folder")?,
                 "pgpass": folder.join("pgpass"),
+                // Otherwise a copy waits up to five minutes for the next checkpoint.
+                "basebackup": [{ "checkpoint": "fast" }],
                 "authentication": { "superuser": user, "replication": user, "rewind": user },
                 "pg_hba": [
                     "host all all 127.0.0.1/32 trust",
@@ -148,6 +154,15 @@ impl Node {
         let path = self.folder.path().to_owned();
         tokio::task::spawn_blocking(move || folder::end_processes_in(&path)).await??;
         *patroni = None;
+        Ok(())
+    }
+
+    /// Removes the data of a node that is down. Patroni copies it from the primary at the next start.
+    pub(super) async fn remove_data(&self) -> anyhow::Result<()> {
+        let data = self.data();
+        if tokio::fs::try_exists(&data).await? {
+            tokio::fs::remove_dir_all(&data).await?;
+        }
         Ok(())
     }
 

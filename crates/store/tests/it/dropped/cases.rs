@@ -118,9 +118,10 @@ pub fn cases() -> Vec<MethodCase> {
             it.store.orders(&page).await.unwrap();
             None
         }
-        Store::missing_orders, it => {
-            let asked = [(it.pending, None), (it.pending, Some(Timestamp::UNIX_EPOCH))];
-            assert_eq!(it.store.missing_orders(&asked).await.unwrap(), [it.pending]);
+        Store::orders_exist, it => {
+            let order = it.store.order(it.pending).await.unwrap().unwrap();
+            let asked = [(order.id, Timestamp::UNIX_EPOCH), (order.id, order.created_at)];
+            assert_eq!(it.store.orders_exist(&asked).await.unwrap(), [false, true]);
             None
         }
         Store::statuses, it => {
