@@ -64,7 +64,7 @@ fn unread() -> HashSet<u16> {
         let mut fields = line.split_whitespace().skip(2);
         let client = port(fields.next()?)?;
         let (_, unread) = fields.nth(1)?.split_once(':')?;
-        (unread.trim_start_matches('0') != "").then_some(client)
+        (!unread.trim_start_matches('0').is_empty()).then_some(client)
     });
     of_clients.collect()
 }
