@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::error::RoundError;
 use crate::{
-    calls::{CallError, FIELD_MANAGER, call},
+    calls::{FIELD_MANAGER, call},
     object_names::{API_SERVICE, ObjectNames},
 };
 
@@ -37,6 +37,8 @@ pub enum Registered {
 
 /// The field manager of a registration that the operator creates: Helm's, so that `helm upgrade` may change its fields.
 const HELM: &str = "helm";
+/// The annotations by which Helm knows its objects.
+const HELM_ANNOTATIONS: &str = "meta.helm.sh/";
 
 pub struct Registration {
     api_services: Api<APIService>,
@@ -66,8 +68,13 @@ impl Registration {
     /// Reads the registration. A leader that has never seen one creates it.
     pub async fn read(&mut self, leading: bool) -> Result<Registered, RoundError> {
         let mut found = self.find().await?;
-        if found.is_none() && leading && self.may_create().await? {
-            self.create().await?;
+        if found.is_none()
+            && leading
+            && !self.existed
+            && let Some(deployment) = self.deployment().await?
+            && wanted_replicas(&deployment) > 0
+        {
+            self.create(deployment).await?;
             found = self.find().await?;
         }
         self.existed |= found.is_some();
@@ -105,28 +112,26 @@ impl Registration {
         found.map_err(RoundError::ApiService)
     }
 
-    async fn may_create(&self) -> Result<bool, RoundError> {
-        if self.existed {
-            return Ok(false);
-        }
-        let replicas = self.wanted_replicas().await.map_err(RoundError::Deployment)?;
-        Ok(replicas.is_some_and(|count| count > 0))
-    }
-
-    /// How many replicas the operator's Deployment shall have; `None` if there is no such Deployment.
-    async fn wanted_replicas(&self) -> Result<Option<i32>, CallError> {
+    /// The operator's Deployment, unless it is being deleted.
+    async fn deployment(&self) -> Result<Option<Deployment>, RoundError> {
         let Some(name) = &self.deployment else { return Ok(None) };
-        let found = call(self.deployments.get_opt(name)).await?;
-        let found = found.filter(|found| found.metadata.deletion_timestamp.is_none());
-        Ok(found.and_then(|found| found.spec).map(|spec| spec.replicas.unwrap_or(1)))
+        let found = call(self.deployments.get_opt(name)).await.map_err(RoundError::Deployment)?;
+        Ok(found.filter(|found| found.metadata.deletion_timestamp.is_none()))
     }
 
-    /// Registers this operator, with the fields of the chart's template.
-    async fn create(&self) -> Result<(), RoundError> {
+    /// Registers this operator, with the fields of the chart's template. The labels and Helm's annotations are those of
+    /// the Deployment, because `helm uninstall` leaves an object without them.
+    async fn create(&self, deployment: Deployment) -> Result<(), RoundError> {
+        let mut annotations = deployment.metadata.annotations.unwrap_or_default();
+        annotations.retain(|name, _| name.starts_with(HELM_ANNOTATIONS));
         let registration = json!({
             "apiVersion": "apiregistration.k8s.io/v1",
             "kind": "APIService",
-            "metadata": {"name": API_SERVICE, "labels": {"app.kubernetes.io/part-of": "holdfast"}},
+            "metadata": {
+                "name": API_SERVICE,
+                "labels": deployment.metadata.labels.unwrap_or_default(),
+                "annotations": annotations,
+            },
             "spec": {
                 "group": "external.metrics.k8s.io",
                 "version": "v1beta1",
@@ -147,8 +152,7 @@ impl Registration {
     /// Removes the registration of this operator if its Deployment shall have no replicas. Returns whether it did. If
     /// this is cancelled, the registration may be left.
     pub async fn withdraw(&self) -> Result<bool, RoundError> {
-        let replicas = self.wanted_replicas().await.map_err(RoundError::Deployment)?;
-        if replicas != Some(0) {
+        if self.deployment().await?.is_none_or(|found| wanted_replicas(&found) > 0) {
             return Ok(false);
         }
         let Some(found) = self.find().await? else { return Ok(false) };
@@ -197,4 +201,8 @@ impl Registration {
         tracing::info!("the APIService's caBundle was set");
         Ok(())
     }
+}
+
+fn wanted_replicas(deployment: &Deployment) -> i32 {
+    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }

@@ -30,6 +30,9 @@ impl Scaled {
         let mut deployment = objects::deployment(NAMESPACE);
         deployment["metadata"]["name"] = json!(SERVICE);
         deployment["spec"]["replicas"] = json!(1);
+        deployment["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "Helm"});
+        deployment["metadata"]["annotations"] =
+            json!({"meta.helm.sh/release-name": "shop", "deployment.kubernetes.io/other": "no"});
         objects::create(&client, &deployment).await;
         Self { kubernetes, client, kubeconfig, deployment }
     }
@@ -89,6 +92,11 @@ async fn an_operator_that_is_scaled_to_0_blocks_no_namespace_and_registers_again
     let mut spec = scaled.registration().await.unwrap()["spec"].clone();
     spec["caBundle"] = before["spec"]["caBundle"].clone();
     assert_eq!(spec, before["spec"]);
+
+    // Otherwise, `helm uninstall` would leave it.
+    let metadata = scaled.registration().await.unwrap()["metadata"].clone();
+    assert_eq!(metadata["labels"], json!({"app.kubernetes.io/managed-by": "Helm"}));
+    assert_eq!(metadata["annotations"], json!({"meta.helm.sh/release-name": "shop"}));
 
     // Like an uninstall, which removes the registration before the operator.
     objects::delete(&scaled.client, &objects::api_service("", "", 0)).await;
