@@ -14,14 +14,14 @@ use crate::{
 const NAMESPACE: &str = "shop";
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
-struct Scaled {
+struct OperatorDeployment {
     kubernetes: Kubernetes,
     client: kube::Client,
     kubeconfig: std::path::PathBuf,
     deployment: Value,
 }
 
-impl Scaled {
+impl OperatorDeployment {
     async fn new() -> Self {
         let kubernetes = Kubernetes::start(&KubernetesAssets::find().unwrap()).await.unwrap();
         let client = kubernetes.client().await.unwrap();
@@ -65,7 +65,7 @@ impl Scaled {
 #[tokio::test]
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn an_operator_that_is_scaled_to_0_blocks_no_namespace_and_registers_again() {
-    let scaled = Scaled::new().await;
+    let scaled = OperatorDeployment::new().await;
     let operator = scaled.operator().await;
     until("the API server trusts it", async || scaled.is_trusted().await).await;
     let before = scaled.registration().await.unwrap();
