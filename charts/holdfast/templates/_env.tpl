@@ -70,6 +70,16 @@
 {{- end }}
 {{- end -}}
 
+{{- define "holdfast.env.databaseRead" -}}
+{{- if or .Values.database.read.url .Values.database.read.existingSecret.name -}}
+- name: DATABASE_READ_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "holdfast.databaseRead.secret" . }}
+      key: {{ include "holdfast.databaseRead.key" . }}
+{{- end -}}
+{{- end -}}
+
 {{- define "holdfast.env.redisCa" -}}
 {{- if or .Values.redis.tls.ca.secret .Values.redis.tls.ca.configMap }}
 - name: HOLDFAST_REDIS_CA_FILE

@@ -363,6 +363,10 @@ spec:
 {{- .Values.database.existingSecret.name | default (printf "%s-database" (include "holdfast.fullname" .)) -}}
 {{- end -}}
 
+{{- define "holdfast.databaseRead.secret" -}}
+{{- .Values.database.read.existingSecret.name | default (printf "%s-database-read" (include "holdfast.fullname" .)) -}}
+{{- end -}}
+
 {{- define "holdfast.redis.secret" -}}
 {{- .Values.redis.existingSecret.name | default (printf "%s-redis" (include "holdfast.fullname" .)) -}}
 {{- end -}}
@@ -370,6 +374,10 @@ spec:
 {{- /* In Secrets that the chart creates, the keys are always the defaults. */ -}}
 {{- define "holdfast.database.key" -}}
 {{- ternary .Values.database.existingSecret.key "url" (ne .Values.database.existingSecret.name "") -}}
+{{- end -}}
+
+{{- define "holdfast.databaseRead.key" -}}
+{{- ternary .Values.database.read.existingSecret.key "url" (ne .Values.database.read.existingSecret.name "") -}}
 {{- end -}}
 
 {{- define "holdfast.redis.key" -}}

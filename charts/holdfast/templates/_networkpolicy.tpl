@@ -52,6 +52,11 @@ spec:
 {{- if eq .from $.component }}
 {{- if eq .to "postgresql" }}
 {{ include "holdfast.networkPolicy.egress.database" $.root }}
+{{- if eq $.component "api" }}
+{{- with include "holdfast.networkPolicy.egress.databaseRead" $.root }}
+{{ . }}
+{{- end }}
+{{- end }}
 {{- else if eq .to "redis" }}
 {{ include "holdfast.networkPolicy.egress.redis" $.root }}
 {{- else }}
@@ -116,6 +121,17 @@ spec:
   ports: [{port: 5432}]
 {{- else -}}
 - ports: [{port: {{ include "holdfast.urlPort" (dict "url" .Values.database.url "default" .Values.networkPolicy.databasePort) }}}]
+{{- end -}}
+{{- end -}}
+
+{{- /* Only if their port is not that of the primary. */ -}}
+{{- define "holdfast.networkPolicy.egress.databaseRead" -}}
+{{- $primary := include "holdfast.urlPort" (dict "url" .Values.database.url "default" .Values.networkPolicy.databasePort) -}}
+{{- with .Values.database.read.url -}}
+{{- $port := include "holdfast.urlPort" (dict "url" . "default" 5432) -}}
+{{- if ne $port $primary -}}
+- ports: [{port: {{ $port }}}]
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -25,6 +25,12 @@ password: {{ $password | quote }}
 {{- end -}}
 {{- end -}}
 
+{{- define "holdfast.secrets.database-read" -}}
+{{- with .Values.database.read.url -}}
+url: {{ . | quote }}
+{{- end -}}
+{{- end -}}
+
 {{- define "holdfast.secrets.redis" -}}
 {{- if not .Values.redis.existingSecret.name -}}
 {{- if .Values.redis.url -}}
@@ -48,6 +54,7 @@ secret: {{ .Values.worker.webhook.secret | quote }}
 {{- /* All Secrets, for the checksum in the pods' annotations. */ -}}
 {{- define "holdfast.secrets" -}}
 {{- include "holdfast.secrets.database" . -}}
+{{- include "holdfast.secrets.database-read" . -}}
 {{- include "holdfast.secrets.redis" . -}}
 {{- include "holdfast.secrets.webhook" . -}}
 {{- end -}}

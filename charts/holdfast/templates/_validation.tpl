@@ -24,6 +24,16 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "holdfast.validate.databaseRead" -}}
+{{- $read := .Values.database.read -}}
+{{- if and $read.url $read.existingSecret.name -}}
+{{- fail "database.read.url and database.read.existingSecret.name are both set; set only one of them." -}}
+{{- end -}}
+{{- if and .Values.trial.postgresql.enabled (or $read.url $read.existingSecret.name) -}}
+{{- fail (printf "The trial PostgreSQL has no standbys: %s is for your own servers, with trial.postgresql.enabled=false." (ternary "database.read.existingSecret.name" "database.read.url" (ne $read.existingSecret.name ""))) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "holdfast.validate.redisTls" -}}
 {{- with .Values.redis -}}
 {{- if and .url (or .tls.ca.secret .tls.ca.configMap) (not (hasPrefix "rediss" .url)) -}}
@@ -49,6 +59,7 @@
 {{- define "holdfast.validate.settings" -}}
 {{- $own := dict
   "DATABASE_URL" "database"
+  "DATABASE_READ_URL" "database.read"
   "REDIS_URL" "redis"
   "HOLDFAST_REDIS_CA_FILE" "redis.tls.ca"
   "HOLDFAST_HTTP_ADDR" "api.service"
@@ -211,6 +222,7 @@
 
 {{- define "holdfast.validate" -}}
 {{- include "holdfast.validate.servers" . -}}
+{{- include "holdfast.validate.databaseRead" . -}}
 {{- include "holdfast.validate.redisTls" . -}}
 {{- include "holdfast.validate.auth" . -}}
 {{- include "holdfast.validate.settings" . -}}

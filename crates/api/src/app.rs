@@ -25,6 +25,8 @@ pub struct App {
 pub struct AppParts {
     /// The database.
     pub store: Store,
+    /// The same for reads that a read replica may serve.
+    pub reads: Store,
     /// The product read cache.
     pub cache: Cache<CachedProduct>,
     /// Admission of orders and holds.
@@ -63,6 +65,7 @@ impl App {
             Arc::new(AdmissionMetrics::unmeasured(&registry)?),
         );
         Ok(Self::new(AppParts {
+            reads: store.on_read_replicas(),
             store,
             cache,
             admission,

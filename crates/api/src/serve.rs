@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use holdfast_admission::{Admission, AdmissionMetrics};
 use holdfast_cache::Cache;
 use holdfast_queue::{Publisher, Queue};
-use holdfast_store::{Store, StoreMetrics};
+use holdfast_store::{ReadReplicaMetrics, Store, StoreMetrics};
 use holdfast_telemetry::{
     InternalServer, Readiness, Registry,
     command::Ended,
@@ -70,6 +70,7 @@ pub(crate) fn observe(
     cache: &Cache<CachedProduct>,
 ) -> Result<(), metrics::Error> {
     StoreMetrics::register(registry, store)?;
+    ReadReplicaMetrics::register(registry, store)?;
     registry.include(cache.registry());
     Ok(())
 }
@@ -102,6 +103,11 @@ fn cache(settings: &ServeSettings, store: &Store) -> anyhow::Result<Cache<Cached
     Ok(cache)
 }
 
+/// Asks the read replicas until it is dropped.
+fn watch_read_replicas(store: Store) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move { store.watch_read_replicas().await }))
+}
+
 /// Fails if requests in progress were cut off at the end.
 async fn serve(settings: &ServeSettings) -> anyhow::Result<Ended> {
     log_panics();
@@ -114,7 +120,7 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<Ended> {
         Ports::open(settings, &http_metrics).await?;
     let answers = ByteBudget::leak(settings.http.answer_buffer_bytes);
     http_metrics.watch(&registry, requests, answers);
-    let store = Store::connect(&settings.database.store(&settings.connections));
+    let store = Store::connect(&settings.store());
     store.check_pooler().await.context("DATABASE_URL")?;
     let cache = cache(settings, &store)?;
     let publisher = Publisher::connect(settings.cache.queue())?;
@@ -129,9 +135,11 @@ async fn serve(settings: &ServeSettings) -> anyhow::Result<Ended> {
     );
     let watching = database_watch::watch(store.clone(), cache.clone(), admission.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
+    let _watching_replicas = watch_read_replicas(store.clone());
     let _warming = sales::warm_up::start(store.clone(), cache.clone());
     let app = App::new(AppParts {
         store: store.clone(),
+        reads: store.on_read_replicas(),
         cache: cache.clone(),
         admission: admission.clone(),
         readiness: readiness.clone(),
@@ -241,7 +249,9 @@ pub(crate) fn connections_that_fit(settings: &ServeSettings) -> Result<Fit, TooF
     let pools = database.db_pool_size.saturating_add(database.db_admission_connections);
     let pools = usize::try_from(pools).unwrap_or(usize::MAX);
     let (admin, admin_waiting) = ADMIN_CONNECTIONS;
-    let others = (OTHER_FILES + admin + 2 * admin_waiting).saturating_add(pools);
+    let others = (OTHER_FILES + admin + 2 * admin_waiting)
+        .saturating_add(pools)
+        .saturating_add(settings.replicas.connections());
     fit_connections(http.max_connections, WAITING_CONNECTIONS, others)
 }
 

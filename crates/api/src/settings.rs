@@ -20,9 +20,11 @@ use crate::limits::OrderLimits;
 
 mod access;
 mod http;
+mod read_replicas;
 
 pub use access::{AccessSettings, Auth, Origin};
 pub use http::HttpSettings;
+pub use read_replicas::ReadReplicaSettings;
 
 /// The API's port.
 const HTTP_PORT: u16 = 8000;
@@ -43,6 +45,9 @@ pub struct ServeSettings {
     /// PostgreSQL.
     #[command(flatten)]
     pub database: DatabaseSettings,
+    /// Read replicas.
+    #[command(flatten)]
+    pub replicas: ReadReplicaSettings,
     /// Redis and the read cache.
     #[command(flatten)]
     pub cache: RedisCacheSettings,
@@ -204,6 +209,11 @@ impl Together for ServeSettings {
 }
 
 impl ServeSettings {
+    /// The settings of the database, with its read replicas.
+    pub fn store(&self) -> StoreSettings {
+        self.replicas.store(self.database.store(&self.connections))
+    }
+
     /// Where the API listens.
     pub fn http_addr(&self) -> SocketAddr {
         let host = if self.access.is_closed_to_network() {

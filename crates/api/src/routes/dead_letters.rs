@@ -12,8 +12,9 @@ pub use replay::OperatorRequest;
 pub use replay_many::ReplayMany;
 
 use holdfast_domain::{Order, OrderId, OrderStatus};
+use holdfast_store::Store;
 
-use crate::{app::App, endpoint::BoundEndpoint, orders::unknown, problem::Problem};
+use crate::{endpoint::BoundEndpoint, orders::unknown, problem::Problem};
 
 pub(super) fn all() -> [BoundEndpoint; 5] {
     [
@@ -26,8 +27,8 @@ pub(super) fn all() -> [BoundEndpoint; 5] {
 }
 
 /// An order that has failed.
-async fn failed(app: &App, id: i64) -> Result<Order, Problem> {
-    let order = app.store.order(OrderId(id)).await?.ok_or_else(|| unknown(id))?;
+async fn failed(store: &Store, id: i64) -> Result<Order, Problem> {
+    let order = store.order(OrderId(id)).await?.ok_or_else(|| unknown(id))?;
     if order.status == OrderStatus::Failed {
         Ok(order)
     } else {

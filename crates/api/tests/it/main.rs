@@ -42,6 +42,7 @@ mod process;
 mod products;
 mod protocol;
 mod read_only;
+mod read_replicas;
 mod reference;
 mod replicated;
 mod sales;

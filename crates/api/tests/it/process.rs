@@ -35,6 +35,18 @@ fn a_wrong_setting_prevents_the_start_with_one_line() {
             "DATABASE_URL must be the address of a PostgreSQL database, such as postgres://user:password@host:5432/holdfast.",
         ),
         (
+            &[DATABASE, REDIS, ("DATABASE_READ_URL", "mysql://u:hunter2@h/db")],
+            "DATABASE_READ_URL must be the address of a PostgreSQL database, such as postgres://user:password@host:5432/holdfast.",
+        ),
+        (
+            &[
+                DATABASE,
+                REDIS,
+                ("DATABASE_READ_URL", "postgres://h/db?target_session_attrs=primary"),
+            ],
+            "DATABASE_READ_URL must name standbys: target_session_attrs may be standby, prefer-standby, read-only or any.",
+        ),
+        (
             &[DATABASE, ("REDIS_URL", "redis://:hunter2@h:port")],
             "REDIS_URL must be the address of a Redis server, such as redis://:password@host:6379/0.",
         ),

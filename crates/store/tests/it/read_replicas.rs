@@ -56,7 +56,7 @@ impl Drop for Reader {
 
 impl Reader {
     fn new(primary: &str, replicas: &str) -> Self {
-        Self::with(StoreSettings {
+        Self::with(&StoreSettings {
             read_replicas: Some(replicas.parse().unwrap()),
             // Other tests may need the processor for longer than the default.
             read_replica_wait: Duration::from_secs(1),
@@ -64,8 +64,8 @@ impl Reader {
         })
     }
 
-    fn with(settings: StoreSettings) -> Self {
-        let writes = Store::connect(&settings);
+    fn with(settings: &StoreSettings) -> Self {
+        let writes = Store::connect(settings);
         let registry = Registry::default();
         ReadReplicaMetrics::register(&registry, &writes).unwrap();
         let watched = writes.clone();
@@ -145,7 +145,7 @@ async fn reads_that_arrive_together_share_a_question_to_the_primary() {
     let (primary, database) = primary(PostgresOptions::default()).await;
     let standby = primary.standby().await.unwrap();
     let way = Proxy::start(address(&primary)).await.unwrap();
-    let reader = Reader::with(StoreSettings {
+    let reader = Reader::with(&StoreSettings {
         read_replicas: Some(standby.database_url(&database).parse().unwrap()),
         read_replica_wait: Duration::from_secs(5),
         ..settings(&url(&[way.address()], &database))

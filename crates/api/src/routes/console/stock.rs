@@ -71,7 +71,7 @@ pub(super) async fn list(
     let after: Option<i64> = Cursor::position(cursor, &scope)?;
     let limit = limit.unwrap_or(PageLimit::DEFAULT).0;
     let room = app.pages.reserve().await?;
-    let found = app.store.stock_levels(after.map(ProductId), limit).await?;
+    let found = app.reads.stock_levels(after.map(ProductId), limit).await?;
     let levels: Vec<_> = found.items.into_iter().map(StockBody::from).collect();
     let next = found.next.map(|id| id.0);
     Ok(page(&uri, &scope, &levels, next.as_ref(), room))

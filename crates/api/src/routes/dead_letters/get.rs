@@ -32,7 +32,7 @@ pub(super) async fn get(
     id: Id<OrderId>,
 ) -> Result<Json<OrderHistoryBody>, Problem> {
     let id = id.0;
-    match failed(&app, id).await {
+    match failed(&app.reads, id).await {
         Ok(order) => Ok(Json(View::Shop.with_history(order))),
         Err(problem) if problem.kind() == ProblemKind::OrderMoved => Err(Problem::with_detail(
             ProblemKind::NotFound,

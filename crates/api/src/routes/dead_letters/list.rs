@@ -76,7 +76,7 @@ pub(super) async fn list(
         limit: limit.unwrap_or(PageLimit::DEFAULT).0,
     };
     let room = app.pages.reserve().await?;
-    let found = app.store.dead_letters(&asked).await?;
+    let found = app.reads.dead_letters(&asked).await?;
     let orders: Vec<_> = found.items.into_iter().map(|order| View::Shop.order(order)).collect();
     let next = found.next.map(|place| (place.created_us, place.id.0));
     Ok(page(&uri, &scope, &orders, next.as_ref(), room))

@@ -48,7 +48,7 @@ pub(super) async fn replay(
     let id = id.0;
     let ordered = OrderedBy { by, note };
     // If the order is not a dead letter, the answer says why.
-    let order = failed(&app, id).await?;
+    let order = failed(&app.store, id).await?;
     let replayed = app.store.replay(&[order.id], ordered.as_ordered()).await?;
     if !replayed.locked.is_empty() {
         return Err(Problem::new(ProblemKind::Locked));

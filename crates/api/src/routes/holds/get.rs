@@ -33,7 +33,7 @@ pub(super) async fn get(
     id: Id<HoldId>,
 ) -> Result<Json<HoldBody>, Problem> {
     let id = id.0;
-    let hold = app.store.hold(HoldId(id)).await?;
+    let hold = app.reads.hold(HoldId(id)).await?;
     let hold = hold.filter(|hold| caller.may_see(hold.customer_ref.as_ref()));
     Ok(Json(hold.ok_or_else(|| unknown(id))?.into()))
 }

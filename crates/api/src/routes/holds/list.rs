@@ -76,7 +76,7 @@ pub(super) async fn list(
         limit: limit.unwrap_or(PageLimit::DEFAULT).0,
     };
     let room = app.pages.reserve().await?;
-    let found = app.store.holds(&asked).await?;
+    let found = app.reads.holds(&asked).await?;
     let holds: Vec<_> = found.items.into_iter().map(HoldBody::from).collect();
     Ok(page(&uri, &scope, &holds, found.next.map(|id| id.0).as_ref(), room))
 }

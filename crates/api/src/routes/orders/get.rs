@@ -32,7 +32,7 @@ pub(super) async fn get(
     id: Id<OrderId>,
 ) -> Result<Json<OrderHistoryBody>, Problem> {
     let id = id.0;
-    let order = app.store.order(OrderId(id)).await?;
+    let order = app.reads.order(OrderId(id)).await?;
     let order = order.filter(|order| caller.may_see(order.customer_ref.as_ref()));
     Ok(Json(View::of(&caller).with_history(order.ok_or_else(|| unknown(id))?)))
 }

@@ -78,7 +78,7 @@ pub(super) async fn list(
         limit: limit.unwrap_or(PageLimit::DEFAULT).0,
     };
     let room = app.pages.reserve().await?;
-    let found = app.store.orders(&asked).await?;
+    let found = app.reads.orders(&asked).await?;
     let view = View::of(&caller);
     let orders: Vec<_> = found.items.into_iter().map(|order| view.order(order)).collect();
     let next = found.next.map(|place| (place.created_us, place.id.0));

@@ -82,7 +82,7 @@ pub(super) async fn list(
         limit: limit.unwrap_or(PageLimit::DEFAULT).0,
     };
     let room = app.pages.reserve().await?;
-    let found = app.store.products(&asked).await?;
+    let found = app.reads.products(&asked).await?;
     let products: Vec<_> = found.items.into_iter().map(ProductBody::from).collect();
     let next = found.next.map(|place| (place.name, place.id.0));
     Ok(page(&uri, &scope, &products, next.as_ref(), room))

@@ -44,7 +44,7 @@ pub(super) async fn list(
     let scope = CursorScope::new("stock-ledger").filter(Some(id));
     let before: Option<i64> = Cursor::position(asked.cursor, &scope)?;
     let room = app.pages.reserve().await?;
-    let found = app.store.stock_ledger(ProductId(id), before, limit).await?;
+    let found = app.reads.stock_ledger(ProductId(id), before, limit).await?;
     // Each product has at least the entry of its opening stock.
     if found.items.is_empty() && before.is_none() {
         return Err(Problem::unknown_product(id));

@@ -12,6 +12,7 @@ pub fn dashboard() -> Dashboard {
         description: "PostgreSQL, Redis and the trace collector as Holdfast sees them. Exporters of PostgreSQL and Redis show more.",
         rows: vec![
             PanelRow { title: "PostgreSQL", panels: postgres() },
+            PanelRow { title: "Read replicas", panels: replicas() },
             PanelRow { title: "Product cache", panels: cache() },
             PanelRow { title: "Redis", panels: redis() },
             PanelRow { title: "Trace collector", panels: collector() },
@@ -64,6 +65,43 @@ fn postgres() -> Vec<Panel> {
         )
         .query(total("holdfast_orders_lost_total", "", "pod"), "lost {{pod}}")
         .query(total("holdfast_orders_found_total", "", "pod"), "found again {{pod}}"),
+    ]
+}
+
+fn replicas() -> Vec<Panel> {
+    vec![
+        Panel::areas(
+            "Reads by server",
+            Unit::PerSecond,
+            "Reads that a standby could serve. replica: a standby served them. The others are those of the primary, by reason.",
+        )
+        .query(rate("holdfast_read_replica_reads_total", "", "outcome"), "{{outcome}}"),
+        Panel::areas(
+            "Read replicas by state",
+            Unit::Count,
+            "As each API replica sees them: used, or why they are left out.",
+        )
+        .query(total("holdfast_read_replicas", "", "state"), "{{state}}"),
+        Panel::decades(
+            "Wait for a read replica",
+            Unit::Seconds,
+            "Time until a standby could serve a read: the question to the primary, and the wait until the standby had replayed enough.",
+        )
+        .query(quantile(0.5, "holdfast_read_replica_wait_seconds", "", ""), "median")
+        .query(quantile(0.99, "holdfast_read_replica_wait_seconds", "", ""), "p99")
+        .limits(0.02, 0.1),
+        Panel::lines(
+            "Questions to the primary",
+            Unit::PerSecond,
+            "Questions for its position. Reads that wait at the same time share one.",
+        )
+        .query(rate("holdfast_read_replica_questions_total", "", ""), "questions"),
+        Panel::lines(
+            "Distance of the read replicas",
+            Unit::Bytes,
+            "The largest distance of a standby from the primary's log.",
+        )
+        .query("max(holdfast_read_replica_lag_bytes)", "bytes"),
     ]
 }
 

@@ -27,6 +27,31 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
         "orders_that_were_reported_as_lost_are_reported_as_found_when_the_former_primary_is_back",
     ),
     (
+        "holdfast_read_replica_reads_total",
+        "crates/store/tests/it/read_replicas.rs",
+        "reads_are_served_by_standbys_and_show_each_write_of_any_process",
+    ),
+    (
+        "holdfast_read_replica_wait_seconds",
+        "crates/store/tests/it/read_replicas.rs",
+        "reads_are_served_by_standbys_and_show_each_write_of_any_process",
+    ),
+    (
+        "holdfast_read_replica_questions_total",
+        "crates/store/tests/it/read_replicas.rs",
+        "reads_that_arrive_together_share_a_question_to_the_primary",
+    ),
+    (
+        "holdfast_read_replica_lag_bytes",
+        "crates/store/tests/it/read_replicas.rs",
+        "a_standby_whose_replay_is_paused_is_never_read",
+    ),
+    (
+        "holdfast_read_replicas",
+        "crates/store/tests/it/read_replicas.rs",
+        "no_read_fails_when_a_standby_is_lost_and_it_is_used_again_when_it_is_back",
+    ),
+    (
         "holdfast_http_buffered_bytes",
         "crates/api/src/http/metrics.rs",
         "budgets_are_shown_and_their_refusals_counted",
