@@ -31,7 +31,7 @@ pub enum NotADatabaseUrl {
     Target,
 }
 
-/// The standbys of the database, such as `postgres://user:password@standby1:5432,standby2:5432/holdfast`.
+/// The standbys of the database, such as `postgres://user:password@host1:5432,host2:5432/holdfast`.
 #[derive(Clone)]
 pub struct DatabaseReadUrl(Servers);
 

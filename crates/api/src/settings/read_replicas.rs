@@ -11,7 +11,7 @@ use holdfast_telemetry::settings::{milliseconds, whole};
 #[command(next_help_heading = "Read replicas")]
 pub struct ReadReplicaSettings {
     /// Standbys of the PostgreSQL database that serve lists, order look-ups and histories, such as
-    /// `postgres://user:password@standby1:5432,standby2:5432/holdfast`; each is used while it is not behind, and the
+    /// `postgres://user:password@host1:5432,host2:5432/holdfast`; each is used while it is not behind, and the
     /// primary serves the other reads. If not set, the primary serves all
     #[arg(long, env = "DATABASE_READ_URL", hide_env_values = true)]
     pub database_read_url: Option<DatabaseReadUrl>,
