@@ -68,14 +68,9 @@ impl Registration {
     /// Reads the registration. A leader that has never seen one creates it.
     pub async fn read(&mut self, leading: bool) -> Result<Registered, RoundError> {
         let mut found = self.find().await?;
-        if found.is_none()
-            && leading
-            && !self.existed
-            && let Some(deployment) = self.deployment().await?
-            && wanted_replicas(&deployment) > 0
-        {
-            self.create(deployment).await?;
-            found = self.find().await?;
+        if found.is_none() && leading && !self.existed {
+            // Boxed, because a Deployment is large and this is rare.
+            found = Box::pin(self.create_if_wanted()).await?;
         }
         self.existed |= found.is_some();
         let registered = match found {
@@ -117,6 +112,16 @@ impl Registration {
         let Some(name) = &self.deployment else { return Ok(None) };
         let found = call(self.deployments.get_opt(name)).await.map_err(RoundError::Deployment)?;
         Ok(found.filter(|found| found.metadata.deletion_timestamp.is_none()))
+    }
+
+    /// Registers this operator if its Deployment shall have replicas.
+    async fn create_if_wanted(&self) -> Result<Option<APIService>, RoundError> {
+        let Some(deployment) = self.deployment().await? else { return Ok(None) };
+        if wanted_replicas(&deployment) == 0 {
+            return Ok(None);
+        }
+        self.create(deployment).await?;
+        self.find().await
     }
 
     /// Registers this operator, with the fields of the chart's template. The labels and Helm's annotations are those of
