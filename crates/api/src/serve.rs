@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use holdfast_admission::{Admission, AdmissionMetrics};
 use holdfast_cache::Cache;
 use holdfast_queue::{Publisher, Queue};
-use holdfast_store::{ReadReplicaMetrics, Store, StoreMetrics};
+use holdfast_store::{Store, StoreMetrics};
 use holdfast_telemetry::{
     InternalServer, Readiness, Registry,
     command::Ended,
@@ -70,7 +70,7 @@ pub(crate) fn observe(
     cache: &Cache<CachedProduct>,
 ) -> Result<(), metrics::Error> {
     StoreMetrics::register(registry, store)?;
-    ReadReplicaMetrics::register(registry, store)?;
+    store.register_read_metrics(registry)?;
     registry.include(cache.registry());
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! How the methods of [`Store`] get their connections. Each statement is executed on
 //!
-//! - `Store::read`, if it changes nothing and may be executed on a standby: see `read_replicas`.
+//! - `Store::read`, if it changes nothing and may be executed on a standby: see `reads`.
 //! - [`Store::reads`], if it changes nothing and needs the primary. It is executed again if its connection was dead: all idle connections are
 //!   dead after a restart of the server or of a proxy, and callers should not notice that.
 //! - [`Store::work`], if a worker or maintenance writes with it.

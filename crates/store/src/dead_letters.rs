@@ -17,7 +17,7 @@ use crate::{
     order_rows::{OrderRow, order_bytes, order_columns},
     orders::{OrderPlace, OrderPlaceRow, push_with_product},
     page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
-    read_replicas::Reads,
+    reads::Reads,
     rows::word,
     sql::{checked, sql},
     store::Store,

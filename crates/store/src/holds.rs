@@ -8,7 +8,7 @@ use sqlx::{Postgres, QueryBuilder};
 use crate::{
     error::StoreError,
     page::{LOOKED_AT_MAX, Page},
-    read_replicas::Reads,
+    reads::Reads,
     rows::{corrupt, word},
     sql::{checked, sql},
     store::Store,

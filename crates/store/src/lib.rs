@@ -41,6 +41,7 @@ mod prepared;
 mod probe;
 mod products;
 mod read_replicas;
+mod reads;
 mod replicated;
 mod rows;
 mod sale_report;

@@ -15,7 +15,7 @@ use crate::{
     error::StoreError,
     order_rows::{OrderRow, order_bytes, order_columns},
     page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
-    read_replicas::Reads,
+    reads::Reads,
     sql::{checked, sql},
     store::Store,
     time::Time,

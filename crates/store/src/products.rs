@@ -9,7 +9,7 @@ use crate::{
     error::StoreError,
     folded::folded,
     page::{LOOKED_AT_MAX, PAGE_BYTES_MAX, Page, bytes_before},
-    read_replicas::Reads,
+    reads::Reads,
     rows::corrupt,
     sql::sql,
     store::Store,

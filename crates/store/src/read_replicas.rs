@@ -6,14 +6,14 @@
 //!    share the next one, so the primary answers one short statement for many reads.
 //! 2. It takes a session on a standby (`replica`), and waits until the standby has replayed the log up to there. From
 //!    then on, the session shows every write that was answered before the read began, through whichever process.
-//! 3. All statements of the read are executed on this session (`reads`). If something fails, for example because the
+//! 3. All statements of the read are executed on this session (`crate::reads`). If something fails, for example because the
 //!    standby cancels the read for a conflict with its recovery, the whole read is repeated on the primary, once.
 //!
 //! There are no tokens that clients must carry, and it makes no difference which process a client uses. If the primary
 //! does not answer, reads fail as they do without standbys, because nobody knows then what a standby lacks.
 //!
 //! A standby is left out while it does not answer, lags by more than the longest wait, is no standby of this database, or
-//! follows another timeline than the primary, so only a few reads pay for finding that out. [`Store::watch_read_replicas`]
+//! follows another timeline than the primary, so only a few reads pay for finding that out. [`ReadReplicas::watch`]
 //! asks each standby once a second, and uses it again.
 
 use std::{
@@ -29,29 +29,26 @@ use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    connections::{Connections, Generations, SetOptions},
+    connections::{Connections, Generations, Session, SetOptions},
     error::StoreError,
     settings::StoreSettings,
-    store::Store,
 };
 
 mod metrics;
 mod position;
-mod reads;
 mod replica;
 mod watch;
 
 pub use metrics::ReadReplicaMetrics;
-pub(crate) use reads::Reads;
 
 use metrics::ReadOutcome;
 use position::PrimaryPosition;
-use replica::{LeftOut, Replica};
+use replica::{LeftOut, ReadReplica};
 
 /// The standbys of a store, and how they are used.
 #[derive(Debug)]
 pub(crate) struct ReadReplicas {
-    each: Vec<Replica>,
+    each: Vec<ReadReplica>,
     position: PrimaryPosition,
     /// The longest time that a read may lose before the primary serves it.
     wait: Duration,
@@ -81,7 +78,7 @@ impl ReadReplicas {
             let own = Arc::<Generations>::default();
             let connect = settings.reading_session(&servers);
             let size = settings.read_replica_connections;
-            Replica::new(servers, set(connect, size, settings.acquire_timeout, own))
+            ReadReplica::new(servers, set(connect, size, settings.acquire_timeout, own))
         };
         let questions =
             set(settings.main_session(), 2, settings.read_replica_wait, Arc::clone(generations));
@@ -94,13 +91,20 @@ impl ReadReplicas {
         }))
     }
 
+    /// Asks each standby from time to time whether it can be used, for as long as it is polled. Safe to drop.
+    pub async fn watch(&self) {
+        let watching =
+            self.each.iter().map(|replica| watch::follow(replica, &self.position, self.wait));
+        join_all(watching).await;
+    }
+
     /// Reads on a standby. `None` if the primary must serve the read.
-    async fn read<'s, T, R>(&self, read: &impl Fn(Reads<'s>) -> R) -> Option<Result<T, StoreError>>
+    pub async fn read<T, R>(&self, read: impl Fn(Session) -> R) -> Option<Result<T, StoreError>>
     where
         R: Future<Output = Result<T, StoreError>>,
     {
         let begun = Instant::now();
-        let result = self.try_read(read, begun + self.wait).await;
+        let result = self.try_read(&read, begun + self.wait).await;
         if let Some(metrics) = self.metrics.get() {
             let outcome = result.as_ref().map_or_else(|outcome| *outcome, |_| ReadOutcome::Replica);
             metrics.count(outcome);
@@ -108,9 +112,9 @@ impl ReadReplicas {
         result.ok()
     }
 
-    async fn try_read<'s, T, R>(
+    async fn try_read<T, R>(
         &self,
-        read: &impl Fn(Reads<'s>) -> R,
+        read: &impl Fn(Session) -> R,
         deadline: Instant,
     ) -> Result<Result<T, StoreError>, ReadOutcome>
     where
@@ -123,7 +127,7 @@ impl ReadReplicas {
         if let Some(metrics) = self.metrics.get() {
             metrics.waited(begun.elapsed());
         }
-        let mut reading = pin!(read(Reads::on_replica(session)));
+        let mut reading = pin!(read(session));
         let mut suspicious = pin!(sleep(self.wait));
         let mut asked = false;
         let result = loop {
@@ -150,7 +154,7 @@ impl ReadReplicas {
     }
 
     /// The replica with the fewest reads among those that are used.
-    fn choose(&self) -> Option<&Replica> {
+    fn choose(&self) -> Option<&ReadReplica> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let (head, tail) = self.each.split_at(turn.checked_rem(self.each.len())?);
         tail.iter()
@@ -160,46 +164,7 @@ impl ReadReplicas {
     }
 
     pub(crate) async fn close(&self) {
-        join_all(self.each.iter().map(Replica::close)).await;
+        join_all(self.each.iter().map(ReadReplica::close)).await;
         self.position.close().await;
-    }
-}
-
-impl Store {
-    /// The same store, whose reads of orders, holds, the list of products and the stock ledger are served by the read
-    /// replicas, if there are any and while [`Self::watch_read_replicas`] runs. Such a read shows every write that was
-    /// answered before it began.
-    #[must_use]
-    pub fn on_read_replicas(&self) -> Self {
-        Self { reads_replicas: true, ..self.clone() }
-    }
-
-    /// Asks each read replica from time to time whether it can be used, for as long as it is polled. Returns at once if
-    /// there are none. Safe to drop: the replicas are used as they are then.
-    pub async fn watch_read_replicas(&self) {
-        let Some(replicas) = &self.replicas else { return };
-        let watching = replicas
-            .each
-            .iter()
-            .map(|replica| watch::follow(replica, &replicas.position, replicas.wait));
-        join_all(watching).await;
-    }
-
-    /// Executes a read, on a standby if this store reads from them. All its statements are executed on the same server.
-    /// It may be executed twice.
-    pub(crate) async fn read<'s, T, R>(
-        &'s self,
-        read: impl Fn(Reads<'s>) -> R,
-    ) -> Result<T, StoreError>
-    where
-        R: Future<Output = Result<T, StoreError>>,
-    {
-        if self.reads_replicas
-            && let Some(replicas) = &self.replicas
-            && let Some(result) = replicas.read(&read).await
-        {
-            return result;
-        }
-        read(Reads::on_primary(self.reads())).await
     }
 }

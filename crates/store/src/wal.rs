@@ -24,7 +24,7 @@ pub(crate) struct WalPosition {
 
 /// What a standby answers about its log.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Replayed {
+pub(crate) struct ReplayPosition {
     /// False if the server accepts writes.
     pub standby: bool,
     /// In bytes since the beginning of the log.
@@ -71,9 +71,9 @@ pub(crate) async fn flushed<'c>(
 /// Up to where a standby has replayed the log.
 pub(crate) async fn replayed<'c>(
     on: impl Executor<'c, Database = Postgres>,
-) -> Result<Replayed, sqlx::Error> {
+) -> Result<ReplayPosition, sqlx::Error> {
     sqlx::query_as!(
-        Replayed,
+        ReplayPosition,
         r#"
         SELECT pg_is_in_recovery() AS "standby!",
             coalesce(pg_last_wal_replay_lsn() - '0/0', 0)::bigint AS "bytes!"

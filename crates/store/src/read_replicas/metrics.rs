@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use holdfast_telemetry::{Registry, metrics};
 
 use super::{LeftOut, ReadReplicas};
-use crate::store::Store;
 
 /// How a read ended that a replica could have served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ const STATES: [&str; LeftOut::ALL.len() + 1] = [
 const WAITS: [f64; 9] = [0.000_1, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 1.0];
 
 holdfast_telemetry::metrics! {
-    /// The metrics of the read replicas of a [`Store`].
+    /// The metrics of the read replicas of a store.
     pub struct ReadReplicaMetrics {
         /// Reads that a read replica could serve, by where they were served or why the primary served them: it served
         /// them because all replicas are left out (`no_replica`), because it did not tell its position
@@ -69,13 +68,16 @@ holdfast_telemetry::metrics! {
 }
 
 impl ReadReplicaMetrics {
-    /// Creates and registers the metrics. From then on, the reads of this store and its clones are counted.
+    /// Creates and registers the metrics. From then on, the reads are counted.
     ///
     /// # Errors
     /// A name is registered already.
-    pub fn register(registry: &Registry, store: &Store) -> Result<(), metrics::Error> {
+    pub(crate) fn register(
+        registry: &Registry,
+        replicas: Option<&Arc<ReadReplicas>>,
+    ) -> Result<(), metrics::Error> {
         let metrics = Self::new(registry)?;
-        let Some(replicas) = store.replicas.clone() else { return Ok(()) };
+        let Some(replicas) = replicas.cloned() else { return Ok(()) };
         // Fails if the store is registered already.
         let _ = replicas.metrics.set(metrics.clone());
         registry.before_each_page(move || metrics.show(&replicas));
@@ -100,7 +102,7 @@ impl ReadReplicaMetrics {
     }
 
     fn show(&self, replicas: &Arc<ReadReplicas>) {
-        let states: Vec<_> = replicas.each.iter().map(super::Replica::left_out).collect();
+        let states: Vec<_> = replicas.each.iter().map(super::ReadReplica::left_out).collect();
         let show = |word, state| {
             let count = states.iter().filter(|found| **found == state).count();
             let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -110,7 +112,7 @@ impl ReadReplicaMetrics {
         for reason in LeftOut::ALL {
             show(reason.word(), Some(reason));
         }
-        self.lag.set(replicas.each.iter().map(super::Replica::lag).max().unwrap_or(0));
+        self.lag.set(replicas.each.iter().map(super::ReadReplica::lag).max().unwrap_or(0));
         let asked = replicas.position.questions();
         self.questions.inc_by(asked.saturating_sub(self.questions.get()));
     }

@@ -26,13 +26,13 @@ pub(super) struct PrimaryPosition {
     /// The usual time for an answer.
     wait: Duration,
     begun: AtomicU64,
-    last: Mutex<Answer>,
+    last: Mutex<PositionAnswer>,
     unanswered: parking_lot::Mutex<Option<Instant>>,
 }
 
 /// The last answer, and the number of its question.
 #[derive(Debug, Default)]
-struct Answer {
+struct PositionAnswer {
     number: u64,
     position: Option<WalPosition>,
 }
@@ -72,7 +72,7 @@ impl PrimaryPosition {
             Err(_elapsed) => None,
         };
         *self.unanswered.lock() = position.is_none().then(Instant::now);
-        *last = Answer { number, position };
+        *last = PositionAnswer { number, position };
         position
     }
 

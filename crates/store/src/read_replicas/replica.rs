@@ -74,7 +74,7 @@ impl fmt::Display for LeftOut {
 
 /// A standby that reads may use.
 #[derive(Debug)]
-pub(super) struct Replica {
+pub(super) struct ReadReplica {
     servers: Servers,
     connections: Connections,
     /// Why it is left out; `None` while it is used.
@@ -85,7 +85,7 @@ pub(super) struct Replica {
     lag: watch::Sender<i64>,
 }
 
-impl Replica {
+impl ReadReplica {
     pub fn new(servers: Servers, connections: Connections) -> Self {
         Self {
             servers,

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     position::PrimaryPosition,
-    replica::{LeftOut, Replica, judge},
+    replica::{LeftOut, ReadReplica, judge},
 };
 use crate::{
     connections::connect_alone,
@@ -26,7 +26,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Keeps the state of a replica up to date, for ever.
-pub(super) async fn follow(replica: &Replica, position: &PrimaryPosition, wait: Duration) {
+pub(super) async fn follow(replica: &ReadReplica, position: &PrimaryPosition, wait: Duration) {
     let mut connection = None;
     let mut pause = PAUSE;
     let mut used_since: Option<Instant> = None;
@@ -53,7 +53,7 @@ pub(super) async fn follow(replica: &Replica, position: &PrimaryPosition, wait: 
 
 /// The state of a replica; `None` if the primary does not tell its position.
 async fn ask(
-    replica: &Replica,
+    replica: &ReadReplica,
     kept: &mut Option<PgConnection>,
     position: &PrimaryPosition,
     wait: Duration,
@@ -102,7 +102,7 @@ async fn judged(
 
 /// Gives the standby some time to replay what it must have.
 async fn look(
-    replica: &Replica,
+    replica: &ReadReplica,
     kept: &mut Option<PgConnection>,
     mut connection: PgConnection,
     judged: Judged,

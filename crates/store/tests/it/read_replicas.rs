@@ -9,7 +9,7 @@ use std::{
 use futures::future::{join, join_all};
 use holdfast_domain::ProductId;
 use holdfast_sandbox::{Postgres, PostgresOptions, Proxy, metric, until};
-use holdfast_store::{ProductPage, ReadReplicaMetrics, Store, StoreSettings};
+use holdfast_store::{ProductPage, Store, StoreSettings};
 use holdfast_telemetry::Registry;
 use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinHandle;
@@ -67,7 +67,7 @@ impl Reader {
     fn with(settings: &StoreSettings) -> Self {
         let writes = Store::connect(settings);
         let registry = Registry::default();
-        ReadReplicaMetrics::register(&registry, &writes).unwrap();
+        writes.register_read_metrics(&registry).unwrap();
         let watched = writes.clone();
         let watching = tokio::spawn(async move { watched.watch_read_replicas().await });
         Self { reads: writes.on_read_replicas(), writes, registry, watching }
@@ -205,7 +205,7 @@ async fn read_on(reader: &Reader, stop: &AtomicBool) -> (u32, Duration) {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Loss {
+enum StandbyFault {
     Killed,
     Frozen,
     Unreachable,
@@ -217,7 +217,7 @@ async fn no_read_fails_when_a_standby_is_lost_and_it_is_used_again_when_it_is_ba
     let standby = primary.standby().await.unwrap();
     let way = Proxy::start(address(&standby)).await.unwrap();
     let reader = Reader::new(&primary.database_url(&database), &url(&[way.address()], &database));
-    for loss in [Loss::Killed, Loss::Frozen, Loss::Unreachable] {
+    for loss in [StandbyFault::Killed, StandbyFault::Frozen, StandbyFault::Unreachable] {
         reader.until_state("used", 1).await;
         reader.uses_a_replica().await;
         let before: i64 = ["busy", "behind", "failed"].map(|it| reader.outcome(it)).iter().sum();
@@ -225,17 +225,17 @@ async fn no_read_fails_when_a_standby_is_lost_and_it_is_used_again_when_it_is_ba
         let reading = join_all((0..16).map(|_| read_on(&reader, &stop)));
         let losing = async {
             match loss {
-                Loss::Killed => standby.kill9().await.unwrap(),
-                Loss::Frozen => standby.pause().await.unwrap(),
-                Loss::Unreachable => way.blackhole(true),
+                StandbyFault::Killed => standby.kill9().await.unwrap(),
+                StandbyFault::Frozen => standby.pause().await.unwrap(),
+                StandbyFault::Unreachable => way.blackhole(true),
             }
             reader.until_state("silent", 1).await;
             let without = reader.outcome("no_replica");
             until("reads go on", async || reader.outcome("no_replica") > without + 100).await;
             match loss {
-                Loss::Killed => standby.restart().await.unwrap(),
-                Loss::Frozen => standby.resume().await.unwrap(),
-                Loss::Unreachable => way.blackhole(false),
+                StandbyFault::Killed => standby.restart().await.unwrap(),
+                StandbyFault::Frozen => standby.resume().await.unwrap(),
+                StandbyFault::Unreachable => way.blackhole(false),
             }
             reader.until_state("used", 1).await;
             let served = reader.outcome("replica");
