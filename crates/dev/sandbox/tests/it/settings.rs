@@ -190,6 +190,7 @@ fn every_mentioned_setting_exists() {
     let misspelt = [
         "HOLDFAST_HTTP_PORT",
         "HOLDFAST_LOGS",
+        "HOLDFAST_LOK_TIMEOUT_MS",
         "HOLDFAST_MAX_QUANTTY",
         "HOLDFAST_SANDBOX_",
         "HOLDFAST_TYPO",
