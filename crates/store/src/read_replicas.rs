@@ -92,14 +92,17 @@ impl ReadReplicas {
     }
 
     /// Asks each standby from time to time whether it can be used, for as long as it is polled. Safe to drop.
-    pub async fn watch(&self) {
+    pub(crate) async fn watch(&self) {
         let watching =
             self.each.iter().map(|replica| watch::follow(replica, &self.position, self.wait));
         join_all(watching).await;
     }
 
     /// Reads on a standby. `None` if the primary must serve the read.
-    pub async fn read<T, R>(&self, read: impl Fn(Session) -> R) -> Option<Result<T, StoreError>>
+    pub(crate) async fn read<T, R>(
+        &self,
+        read: impl Fn(Session) -> R,
+    ) -> Option<Result<T, StoreError>>
     where
         R: Future<Output = Result<T, StoreError>>,
     {

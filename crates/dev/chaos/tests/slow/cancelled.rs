@@ -3,22 +3,35 @@
 use std::time::{Duration, Instant};
 
 use holdfast_chaos::environment::{Environment, EnvironmentOptions, STOCK};
-use holdfast_sandbox::{PATIENCE, http_post_json};
-use serde_json::json;
+use holdfast_sandbox::{HttpAnswer, PATIENCE, http_post_json};
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::waits::settled;
 
 const ORDERS: u64 = 300;
 
+/// The answer other than 503, which a busy machine may get and after which nothing has happened.
+async fn answered(url: &str, body: &Value) -> HttpAnswer {
+    let begun = Instant::now();
+    loop {
+        let answer = http_post_json(url, body).await.unwrap();
+        if answer.status != 503 {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{url}: still 503");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Places an order and cancels it a little later. Returns its id and the status of the cancellation.
 async fn ordered_and_cancelled(url: String, wait: Duration) -> (i64, u16) {
-    let order = http_post_json(&url, &json!({ "product_id": 1, "quantity": 1 })).await.unwrap();
+    let order = answered(&url, &json!({ "product_id": 1, "quantity": 1 })).await;
     assert_eq!(order.status, 201);
     let id = order.json().unwrap()["id"].as_i64().unwrap();
     // The moment of the cancellation is the subject.
     tokio::time::sleep(wait).await;
-    let answer = http_post_json(&format!("{url}/{id}/cancel"), &json!({})).await.unwrap();
+    let answer = answered(&format!("{url}/{id}/cancel"), &json!({})).await;
     (id, answer.status)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     grafana::{Dashboard, Panel, PanelRow, Unit},
-    promql::{quantile, rate, total},
+    promql::{largest, quantile, rate, total},
 };
 
 pub fn dashboard() -> Dashboard {
@@ -101,7 +101,7 @@ fn replicas() -> Vec<Panel> {
             Unit::Bytes,
             "The largest distance of a standby from the primary's log.",
         )
-        .query("max(holdfast_read_replica_lag_bytes)", "bytes"),
+        .query(largest("holdfast_read_replica_lag_bytes", "", ""), "bytes"),
     ]
 }
 

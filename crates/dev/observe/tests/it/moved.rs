@@ -63,6 +63,11 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Whether a query has a metric that the load does not move.
+pub fn is_moved_elsewhere(query: &str) -> bool {
+    MOVED_ELSEWHERE.iter().any(|(name, ..)| query.contains(name))
+}
+
 /// Each metric had a value above 0 in a scrape during the load.
 pub async fn check(prometheus: &Prometheus) {
     // The last changes may not have been scraped yet, and rare events may take a while.

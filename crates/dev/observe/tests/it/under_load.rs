@@ -55,7 +55,10 @@ fn panels() -> BTreeSet<(String, String)> {
                 for selector in selectors(&question) {
                     questions.insert((place.clone(), selector));
                 }
-                questions.insert((place, question));
+                // Without values, a quantile is no number.
+                if !moved::is_moved_elsewhere(&question) {
+                    questions.insert((place, question));
+                }
             }
         }
     }
