@@ -11,6 +11,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
+use holdfast_sandbox::{Program, workspace_binary};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// The secret with which workers sign.
-pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// Orders of customers with such names are refused at first, and so become dead letters.
 pub const REFUSED_AT_FIRST: &str = "refused-at-first-";
@@ -62,6 +63,26 @@ impl Downstream {
             let _ = axum::serve(listener, app).await;
         });
         Ok(Self { address, seen, _tasks: tasks })
+    }
+
+    /// A worker that sends its orders here. Its times are shorter than the defaults, because runs are short.
+    ///
+    /// # Errors
+    /// The program is not built.
+    pub fn worker(&self, database_url: &str, redis_url: &str) -> anyhow::Result<Program> {
+        let settings = [
+            ("HOLDFAST_LEASE_MS", "1500"),
+            ("HOLDFAST_SWEEP_INTERVAL_MS", "200"),
+            ("HOLDFAST_SWEEP_AFTER_MS", "1500"),
+            ("HOLDFAST_RETRY_BASE_MS", "100"),
+            ("HOLDFAST_FULFILMENT", "webhook"),
+            ("HOLDFAST_WEBHOOK_URL", &self.url()),
+            ("HOLDFAST_WEBHOOK_SECRET", SECRET),
+            ("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true"),
+        ];
+        let worker =
+            Program::worker(&workspace_binary("holdfast-worker")?, database_url, redis_url)?;
+        Ok(settings.into_iter().fold(worker, |worker, (name, value)| worker.env(name, value)))
     }
 
     pub fn url(&self) -> String {

@@ -16,7 +16,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::clients::{Clients, ClientsRecord, Crowd, ReplicaAddress};
-use crate::downstream::{Downstream, REFUSED_AT_FIRST, SECRET};
+use crate::downstream::{Downstream, REFUSED_AT_FIRST};
 
 /// Units of each product before the first order.
 pub const STOCK: i64 = 1_000_000;
@@ -205,22 +205,7 @@ impl Environment {
         let (database_url, redis_url) =
             (postgres(&self.worker_postgres), redis(&self.worker_redis));
         for _ in 0..options.workers {
-            // Shorter than the defaults, because tests are short.
-            let worker = [
-                ("HOLDFAST_LEASE_MS", "1500"),
-                ("HOLDFAST_SWEEP_INTERVAL_MS", "200"),
-                ("HOLDFAST_SWEEP_AFTER_MS", "1500"),
-                ("HOLDFAST_RETRY_BASE_MS", "100"),
-                ("HOLDFAST_FULFILMENT", "webhook"),
-                ("HOLDFAST_WEBHOOK_URL", &self.downstream.url()),
-                ("HOLDFAST_WEBHOOK_SECRET", SECRET),
-                ("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true"),
-            ]
-            .into_iter()
-            .fold(
-                Program::worker(&workspace_binary("holdfast-worker")?, &database_url, &redis_url)?,
-                |worker, (name, value)| worker.env(name, value),
-            );
+            let worker = self.downstream.worker(&database_url, &redis_url)?;
             self.workers.push(worker);
         }
         if let Some(clocks) = &self.clocks {

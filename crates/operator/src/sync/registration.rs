@@ -114,7 +114,7 @@ impl Registration {
         Ok(found.filter(|found| found.metadata.deletion_timestamp.is_none()))
     }
 
-    /// Registers this operator if its Deployment shall have replicas.
+    /// Registers this operator, unless its Deployment is scaled to 0.
     async fn create_if_wanted(&self) -> Result<Option<APIService>, RoundError> {
         let Some(deployment) = self.deployment().await? else { return Ok(None) };
         if wanted_replicas(&deployment) == 0 {
@@ -154,7 +154,7 @@ impl Registration {
         Ok(())
     }
 
-    /// Removes the registration of this operator if its Deployment shall have no replicas. Returns whether it did. If
+    /// Removes the registration of this operator if its Deployment is scaled to 0. Returns whether it did. If
     /// this is cancelled, the registration may be left.
     pub async fn withdraw(&self) -> Result<bool, RoundError> {
         if self.deployment().await?.is_none_or(|found| wanted_replicas(&found) > 0) {

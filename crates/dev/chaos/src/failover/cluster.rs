@@ -12,7 +12,7 @@ use holdfast_sandbox::{
 use sqlx::PgConnection;
 
 use super::LoadRecord;
-use crate::downstream::{Downstream, SECRET};
+use crate::downstream::Downstream;
 
 pub(super) const DATABASE: &str = "holdfast";
 const READY: Duration = Duration::from_mins(1);
@@ -55,22 +55,7 @@ impl FailoverCluster {
         let apis = (0..2)
             .map(|_| Program::api(&binary, &url, &redis_url))
             .collect::<Result<Vec<_>, _>>()?;
-        // Shorter than the defaults, because runs are short.
-        let worker = [
-            ("HOLDFAST_LEASE_MS", "1500"),
-            ("HOLDFAST_SWEEP_INTERVAL_MS", "200"),
-            ("HOLDFAST_SWEEP_AFTER_MS", "1500"),
-            ("HOLDFAST_RETRY_BASE_MS", "100"),
-            ("HOLDFAST_FULFILMENT", "webhook"),
-            ("HOLDFAST_WEBHOOK_URL", &downstream.url()),
-            ("HOLDFAST_WEBHOOK_SECRET", SECRET),
-            ("HOLDFAST_WEBHOOK_ALLOW_PRIVATE", "true"),
-        ]
-        .into_iter()
-        .fold(
-            Program::worker(&workspace_binary("holdfast-worker")?, &url, &redis_url)?,
-            |worker, (name, value)| worker.env(name, value),
-        );
+        let worker = downstream.worker(&url, &redis_url)?;
         let cluster = Self { apis, worker, downstream, _redis: redis, patroni, mode };
         cluster.add_product(STOCK).await?;
         for program in cluster.apis.iter().chain([&cluster.worker]) {
