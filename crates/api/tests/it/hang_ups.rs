@@ -157,7 +157,8 @@ impl Trial {
                 }
                 true
             }
-            503 | 504 => {
+            // 408: the server closed the connection to make room for another one.
+            408 | 503 | 504 => {
                 answer.problem();
                 self.forget_sale(&given.sale()).await;
                 false
