@@ -8,7 +8,7 @@ use std::time::Duration;
 use holdfast_bench::audit::{Expectation, Findings, Log, audit};
 use holdfast_bench::environment::all_final;
 use holdfast_sandbox::{
-    Clock, Disk, Keep, Postgres, PostgresOptions, Program, Proxy, Redis, RedisCluster,
+    Clock, Disk, Keep, Postgres, PostgresOptions, PostgresVersion, Program, Proxy, Redis, RedisCluster,
     RedisOptions, RedisSentinels, migrate, workspace_binary,
 };
 use parking_lot::Mutex;
@@ -42,6 +42,7 @@ pub struct EnvironmentOptions {
     pub clocks: bool,
     /// The kind of Redis.
     pub redis: RedisSetup,
+    pub postgres: PostgresVersion,
 }
 
 /// The servers of Redis.
@@ -66,6 +67,7 @@ impl Default for EnvironmentOptions {
             disk: false,
             clocks: false,
             redis: RedisSetup::One,
+            postgres: PostgresVersion::default(),
         }
     }
 }
@@ -133,6 +135,7 @@ impl Environment {
             max_connections: options.max_connections,
             keep: disk.as_ref().map_or(Keep::Nothing, |disk| Keep::In(disk.path().to_owned())),
             env: clocks.as_ref().map(|clocks| clocks.postgres.env()).unwrap_or_default(),
+            version: options.postgres,
             ..PostgresOptions::default()
         };
 

@@ -57,7 +57,7 @@ pub use port::Port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Process, ProcessOptions, Ready, workspace_binary};
 pub use program::{Program, migrate};
-pub use programs::on_path;
+pub use programs::{PostgresVersion, on_path};
 pub use prometheus::{Prometheus, PrometheusOptions, Scrape};
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisOptions};

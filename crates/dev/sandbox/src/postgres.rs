@@ -20,7 +20,7 @@ use crate::child::{Child, Launch, children_of, log_tail};
 use crate::folder::{self, Folder, Keep};
 use crate::initdb;
 use crate::port::{LaunchError, Port};
-use crate::programs::{self, PostgresPrograms};
+use crate::programs::{self, PostgresPrograms, PostgresVersion};
 
 /// Includes crash recovery of a kept cluster.
 const START_LIMIT: Duration = Duration::from_mins(2);
@@ -42,6 +42,7 @@ pub struct PostgresOptions {
     pub settings: Vec<(String, String)>,
     /// Environment variables of the server.
     pub env: Vec<(String, String)>,
+    pub version: PostgresVersion,
 }
 
 impl Default for PostgresOptions {
@@ -52,6 +53,7 @@ impl Default for PostgresOptions {
             keep: Keep::Nothing,
             settings: Vec::new(),
             env: Vec::new(),
+            version: PostgresVersion::default(),
         }
     }
 }
@@ -97,7 +99,7 @@ impl Postgres {
 
     /// Prepares a cluster without starting it.
     async fn prepare(options: PostgresOptions) -> anyhow::Result<Self> {
-        let (programs, user) = (programs::postgres()?, programs::server_user()?);
+        let (programs, user) = (programs::postgres(options.version)?, programs::server_user()?);
         let folder = Folder::open(&options.keep, "postgres")?;
         let data = folder.path().join("data");
         if data.exists() {
@@ -120,8 +122,8 @@ impl Postgres {
             server: Mutex::new(None),
             templates: Mutex::default(),
             databases: AtomicU32::new(0),
+            programs: programs::postgres(options.version)?,
             options,
-            programs: programs::postgres()?,
             user: programs::server_user()?,
             port: Port::lease()?,
             folder,

@@ -18,10 +18,25 @@ pub(crate) struct PostgresPrograms {
     pub(crate) postgres: PathBuf,
 }
 
-/// The newest PostgreSQL on `PATH` or in the folders of Debian.
-pub(crate) fn postgres() -> anyhow::Result<&'static PostgresPrograms> {
-    static FOUND: OnceLock<Option<PostgresPrograms>> = OnceLock::new();
-    FOUND.get_or_init(newest_postgres).as_ref().ok_or_else(|| {
+/// A version of PostgreSQL that is installed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PostgresVersion {
+    /// The newest one.
+    #[default]
+    Newest,
+    /// The oldest one that Holdfast supports.
+    Oldest,
+}
+
+/// PostgreSQL from `PATH` or from the folders of Debian.
+pub(crate) fn postgres(version: PostgresVersion) -> anyhow::Result<&'static PostgresPrograms> {
+    static FOUND: OnceLock<Vec<PostgresPrograms>> = OnceLock::new();
+    let found = FOUND.get_or_init(installed_postgres);
+    let programs = match version {
+        PostgresVersion::Newest => found.last(),
+        PostgresVersion::Oldest => found.first(),
+    };
+    programs.ok_or_else(|| {
         anyhow!(
             "PostgreSQL {POSTGRES_OLDEST} or newer is not installed; \
              type: sudo apt-get install --no-install-recommends postgresql"
@@ -29,7 +44,8 @@ pub(crate) fn postgres() -> anyhow::Result<&'static PostgresPrograms> {
     })
 }
 
-fn newest_postgres() -> Option<PostgresPrograms> {
+/// All supported versions, the oldest first.
+fn installed_postgres() -> Vec<PostgresPrograms> {
     let mut folders = path_folders();
     if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
         folders.extend(versions.flatten().map(|version| version.path().join("bin")));
@@ -49,7 +65,7 @@ fn newest_postgres() -> Option<PostgresPrograms> {
         })
         .collect();
     found.sort_by_key(|programs| programs.major);
-    found.pop()
+    found
 }
 
 /// From `postgres (PostgreSQL) 15.18 (Debian …)` or `… 18beta1`.

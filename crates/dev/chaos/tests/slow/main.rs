@@ -11,6 +11,7 @@ mod faults;
 mod growth;
 mod kill_points;
 mod lost;
+mod major_upgrade;
 mod next_schema;
 mod refusals;
 mod restored;

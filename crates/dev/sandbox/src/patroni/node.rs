@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::child::{Child, Launch, log_tail};
 use crate::folder::{self, Folder, Keep};
 use crate::port::Port;
-use crate::programs::{self, on_path};
+use crate::programs::{self, PostgresVersion, on_path};
 use crate::proxy::Proxy;
 
 /// The name of the cluster.
@@ -112,7 +112,7 @@ impl Node {
                 "listen": self.server.address().to_string(),
                 "connect_address": self.to_nodes.address().to_string(),
                 "data_dir": self.data(),
-                "bin_dir": programs::postgres()?.postgres.parent().context("no folder")?,
+                "bin_dir": programs::postgres(PostgresVersion::default())?.postgres.parent().context("no folder")?,
                 "pgpass": folder.join("pgpass"),
                 // Otherwise a copy waits up to five minutes for the next checkpoint.
                 "basebackup": [{ "checkpoint": "fast" }],
