@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::{hand_over::HAND_OVER_MIN, servers::Servers};
 
-/// A session waits this much longer than other sessions wait for its locks, so that those give up first.
+/// A session may be idle in a transaction for this much longer than other sessions wait for its locks, so that those
+/// give up first.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// The options of a session of admission.
@@ -16,7 +17,7 @@ pub(crate) fn admission_session(servers: Servers, lock_timeout: Duration) -> Ser
     let millis = |duration: Duration| format!("{}ms", duration.as_millis());
     servers.options(&[
         ("idle_in_transaction_session_timeout", millis(lock_timeout + IDLE_GRACE)),
-        // Whenever a batch waits, it has locked products.
+        // A batch that waits for a lock may have locked products.
         ("lock_timeout", millis(HAND_OVER_MIN.min(lock_timeout))),
     ])
 }

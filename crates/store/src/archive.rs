@@ -8,7 +8,7 @@
 //! ([`Cutoff`]). No idempotency key is older than that time, and no running sale counts earlier orders for its limit.
 //! Dead letters are never archived.
 //!
-//! One session does all of it and holds an advisory lock in the meantime. So when another session gets the lock, no
+//! One session does all of this and holds an advisory lock in the meantime. So when another session gets the lock, no
 //! transaction of a killed process is still running.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
@@ -44,8 +44,8 @@ const AGE_MIN: Duration = Duration::from_hours(24);
 
 const STATUSES: [OrderStatus; 2] = [OrderStatus::Completed, OrderStatus::Cancelled];
 
-/// The exclusive right to archive. It ends with its connection. If a method is dropped before its answer, the right
-/// ends as well, and later calls fail.
+/// The exclusive right to archive. It ends with its connection. If a method fails in the database, or is dropped before
+/// its answer, all later calls fail; the right then ends when this is dropped.
 #[derive(Debug)]
 pub struct Archive {
     session: Session,
@@ -65,7 +65,7 @@ pub struct Cutoff {
 pub enum CutoffReason {
     /// The requested age.
     Age,
-    /// An idempotency key of that time is still valid.
+    /// An idempotency key of that time still exists.
     Key,
     /// A sale that is not over began then, and counts the orders of its customers since then.
     Sale,
@@ -122,7 +122,7 @@ impl Archive {
         self.identity
     }
 
-    /// The time up to which orders can be archived, of those that are older than `age` and than a day.
+    /// Orders that became final before this time can be archived. It is at least `age` and at least a day ago.
     ///
     /// # Errors
     /// The database is not available.
@@ -150,9 +150,9 @@ impl Archive {
         Ok(cutoff)
     }
 
-    /// The next orders that can be archived, in the order of acceptance, and where to continue the search; `None` at
-    /// the end. At most `limit` orders and [`PAGE_BYTES_MAX`] bytes are read, so there may be fewer orders, or none,
-    /// and still more to find.
+    /// The next orders that can be archived, by status and then in the order of acceptance, and where to continue the
+    /// search; `None` at the end. At most `limit` orders and [`PAGE_BYTES_MAX`] bytes are read, so few orders, or none,
+    /// may be found although there are more.
     ///
     /// # Errors
     /// The database is not available.
@@ -211,12 +211,12 @@ impl Archive {
             if row.has_unknown_steps() {
                 tracing::warn!(
                     order = row.id,
-                    "an order stays: a part of its history is not known"
+                    "an order is not archived: part of its history is unknown"
                 );
                 continue;
             }
             let order = Order::try_from(row)?;
-            // An order that waited for a long time may be old and yet final only since yesterday.
+            // An order that waited for a long time may be old and have become final only yesterday.
             if order.finished_at.is_some_and(|at| at < cutoff.at) {
                 orders.push(order);
             }
@@ -263,12 +263,13 @@ impl Archive {
         Ok(known.fetch_one(&mut self.session).await?)
     }
 
-    /// Deletes these orders with their lines and holds, which are in the file with this name, all or nothing.
+    /// Deletes these orders with their lines and holds: all of them, or none. The file with this name must contain
+    /// them.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] if not all of them exist and are old, or a sale that is not over counts orders from
-    /// before the cutoff. The database refuses, or is not available; when another session has the lock, [`Self::knows`]
-    /// says whether they were deleted.
+    /// before the cutoff. The database refuses, or is not available. After a new session has got the lock,
+    /// [`Self::knows`] says whether the orders were deleted.
     pub async fn remove(
         &mut self,
         file: &str,
@@ -331,7 +332,7 @@ impl Archive {
             transaction.rollback().await?;
             return Err(StoreError::Corrupt {
                 what: "order in a final state",
-                reason: format!("of {} that were to be archived, {gone} are left", orders.len()),
+                reason: format!("of {} to be archived, only {gone} can be deleted", orders.len()),
             });
         }
         transaction.commit().await
@@ -342,7 +343,7 @@ impl Archive {
     /// # Errors
     /// The connection is lost, which has the same effect.
     pub async fn close(mut self) -> Result<(), StoreError> {
-        // It would end with the connection. This way, it has ended before this returns.
+        // The lock would also end with the connection. This way, it is free when this returns.
         sqlx::query_scalar!("SELECT pg_advisory_unlock($1)", LOCK)
             .fetch_one(&mut self.session)
             .await?;
@@ -350,8 +351,8 @@ impl Archive {
     }
 }
 
-/// Those of these products of which orders may be missing that were accepted at `since` or later, because they were
-/// archived within a time. No order is archived any more until the end of the transaction.
+/// Returns those of the products that may lack orders: orders that were accepted at `since` or later, and archived in
+/// the period `archived`. From then on, no order is archived until the transaction ends.
 pub(crate) async fn archived_orders(
     transaction: &mut Transaction,
     products: &[i64],
@@ -361,7 +362,7 @@ pub(crate) async fn archived_orders(
     sqlx::query_scalar!("SELECT pg_advisory_xact_lock_shared($1)", DELETING)
         .fetch_one(&mut *transaction)
         .await?;
-    // Each order in a file is older than the file by the least age.
+    // Each order in a file is older than the file by at least the minimum age.
     let missing = sqlx::query_scalar!(
         r#"
         SELECT product_id

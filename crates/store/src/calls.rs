@@ -1,12 +1,12 @@
 //! How the methods of [`Store`] get their connections. Each statement is executed on
 //!
 //! - `Store::read`, if it changes nothing and may be executed on a standby: see `reads`.
-//! - [`Store::reads`], if it changes nothing and needs the primary. It is executed again if its connection was dead: all idle connections are
-//!   dead after a restart of the server or of a proxy, and callers should not notice that.
+//! - [`Store::reads`], if it changes nothing and needs the primary. It is executed again if its connection was dead:
+//!   after a restart of the server or of a proxy, all idle connections are dead, and callers should not notice that.
 //! - [`Store::work`], if a worker or maintenance writes with it.
 //! - [`Store::changes`], if a caller requested the change, or [`Store::begin_change`] for several statements in one
-//!   transaction. Changes use at most half of the connections, so that reads never wait for them. They do not wait for
-//!   locked rows while they have a connection: see `locked_rows`.
+//!   transaction. Changes use at most half of the connections (rounded up), so that reads do not wait for them. They do
+//!   not wait for locked rows while they have a connection: see `locked_rows`.
 //! - [`Store::admission`], for a batch.
 //!
 //! No statement outside of a transaction waits long for a lock while it has a connection. Another session may have
@@ -74,7 +74,7 @@ impl Store {
         Calls { store: self, kind: CallKind::Change }
     }
 
-    /// The turn of a change at a row, limited by `lock_timeout`.
+    /// Waits for the turn of a change at a row, for at most `lock_timeout`.
     pub(crate) async fn turn(&self, row: ChangedRow) -> Result<Turn, StoreError> {
         self.locked_rows.turn(row, self.settings.lock_timeout).await
     }
@@ -207,14 +207,14 @@ impl<'s> Calls<'s> {
         }
     }
 
-    /// The same, in limited time, because a hung server does not enforce its own limits.
+    /// Executes the statement in limited time, because a hung server does not enforce its own limits.
     async fn run_in_time(
         self,
         sql: SqlStr,
         arguments: Option<PgArguments>,
     ) -> Result<Vec<StatementItem>, sqlx::Error> {
         let settings = &self.store.settings;
-        // Two waits: for the turn of a change or a free connection, and for a new connection.
+        // Allows for two waits: for a permit or a free connection, and for a new connection.
         let limit = settings.acquire_timeout * 2 + settings.statement_limit();
         let limit = limit + settings.lock_timeout;
         let running = self.run_without_lock_waits(sql, arguments);
@@ -227,7 +227,7 @@ impl<'s> Calls<'s> {
 
 executor!(['s] Calls<'s>, Calls::answers);
 
-/// Repeats a transaction if its session accepts no writes, because nothing was done.
+/// Repeats a transaction if its session does not accept writes, because then nothing was changed.
 pub(crate) async fn again<T, E: ChangeError, Writing: Future<Output = Result<T, E>>>(
     write: impl Fn() -> Writing,
 ) -> Result<T, E> {

@@ -1,10 +1,10 @@
 //! The only way to use a connection.
 //!
 //! A [`Connections`] is a bounded set of connections. [`Connections::acquire`] waits for a connection, for a limited
-//! time, and returns a [`Session`] on it. Statements run on the session, or on a [`Transaction`] that has one, and each
-//! has a time limit on our side. The session always knows its state. If it is dropped outside of a transaction and with
+//! time, and returns a [`Session`] on it. Statements run on the session, or on a [`Transaction`] that uses it. Each has
+//! a time limit on our side. The session always knows its state. If it is dropped outside of a transaction and with
 //! every answer read, its connection goes back to the set. Otherwise, the session is first cleaned in the background
-//! (see `session`). So a dropped call costs no connection, and the next caller never gets a connection in an open
+//! (see `session`). So a dropped call loses no connection, and the next caller never gets a connection in an open
 //! transaction.
 //!
 //! sqlx's own pool and transactions are not used: if a call is dropped at the wrong moment, they return a connection
@@ -89,7 +89,7 @@ impl Connections {
     /// A session for reading. Safe to cancel.
     ///
     /// # Errors
-    /// None becomes free, or can be made, in time.
+    /// No connection becomes free or can be opened in time.
     pub async fn acquire(&self) -> Result<Session, sqlx::Error> {
         let permit = self.permit().await?;
         match self.0.take_idle() {
@@ -102,7 +102,7 @@ impl Connections {
     /// Safe to cancel.
     ///
     /// # Errors
-    /// No session is available in time, or the server did not accept writes a moment ago.
+    /// No session is available in time, or the server refused writes a moment ago.
     pub async fn acquire_for_writing(&self, proof: Proof) -> Result<Session, sqlx::Error> {
         let mut session = self.take_for_writing(proof).await?;
         session.writes = true;
@@ -148,7 +148,8 @@ impl Connections {
         Ok(Session::new(connection, true, Arc::clone(&self.0), permit))
     }
 
-    /// Provides no more sessions, waits for those in use for as long as a statement may take, and closes all.
+    /// Provides no more sessions, waits for those in use for at most the time limit of a statement, and closes the idle
+    /// connections. A session that is still in use closes its connection when it ends.
     pub async fn close(&self) {
         let all = u32::try_from(self.size()).unwrap_or(u32::MAX);
         let back = timeout(self.0.options.limit, self.0.free.acquire_many(all)).await;
@@ -156,20 +157,21 @@ impl Connections {
         drop(back);
         let idle = std::mem::take(&mut *self.0.idle.lock());
         for connection in idle {
-            // It is dropped in any case.
+            // Dropping the connection closes it in any case.
             let _ = timeout(RECONNECT, sqlx::Connection::close(connection.inner)).await;
         }
     }
 }
 
-/// Asks the server. The simple protocol needs one round trip, also on a new connection.
+/// Asks the server whether the session accepts writes. The simple protocol needs only one round trip, also on a new
+/// connection.
 async fn takes_writes(session: &mut Session) -> Result<bool, sqlx::Error> {
     let row = Message::alone(session).fetch_one("SHOW transaction_read_only").await?;
     Ok(row.try_get::<&str, _>(0)? == "off")
 }
 
-/// A connection outside of the sets, for a migration or a check whether the database answers. Its statements have no
-/// time limit except the caller's.
+/// A connection outside of the sets, for migrations, checks and diagnoses. Its statements have no time limit except the
+/// caller's.
 pub(crate) async fn connect_alone(
     servers: &Servers,
     limit: Duration,

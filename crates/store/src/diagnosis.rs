@@ -11,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::{connections::connect_alone, error::StoreError, folded::lacking, store::Store};
 
-/// The time limit, including a new connection.
+/// The time limit of the diagnosis, including a new connection.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The state that the database reports.
+/// What the database reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresDiagnosis {
     /// The version, such as 150018 for 15.18.
@@ -25,8 +25,8 @@ pub struct PostgresDiagnosis {
     pub connections_max: i32,
     /// Open connections.
     pub connections: i64,
-    /// How far its clock is ahead of this host's, with an error of up to the
-    /// time of an answer.
+    /// How far its clock is ahead of this host's, with an error of up to the time that the answer
+    /// took.
     pub clock_ahead: SignedDuration,
     /// What is missing for case-insensitive names.
     pub lacking: Option<String>,

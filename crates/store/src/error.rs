@@ -17,16 +17,17 @@ pub enum StoreError {
     /// Too many changes are waiting for locked rows. Nothing was changed.
     #[error("too many changes wait for locked rows")]
     TooManyWaiting,
-    /// The database cannot be reached, is starting or stopping, or has no connection left.
+    /// The database cannot be reached, does not answer, is starting or stopping, has no connection left, does not
+    /// accept writes, or has rolled back the transaction because of other transactions.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
     /// Another transaction has taken an idempotency key of the batch in the meantime. Nothing was changed; the key is
     /// found when the batch is retried.
     #[error("an idempotency key was taken by another transaction")]
     KeyTaken,
-    /// The connection was lost during a commit, or during a change of one statement, which may or may not have been
-    /// made.
-    #[error("a commit was not answered")]
+    /// The connection was lost during a commit, or during a change of one statement. The change may or may not have
+    /// been made.
+    #[error("the outcome of a change is unknown")]
     Unanswered(#[source] sqlx::Error),
     /// The database contains a value that the rules of the domain forbid.
     #[error("the database contains an invalid {what}: {reason}")]
@@ -36,7 +37,7 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Anything else: a bug of Holdfast or of the schema.
+    /// Anything else: a bug in Holdfast or in the schema.
     #[error("the database refused a statement")]
     Database(#[source] sqlx::Error),
 }
@@ -55,7 +56,7 @@ impl StoreError {
         )
     }
 
-    /// Whether the connection was lost, as opposed to a refused statement.
+    /// Whether the database is not available, as opposed to a refused statement.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
@@ -88,8 +89,8 @@ impl From<sqlx::Error> for StoreError {
                 // https://www.postgresql.org/docs/15/errcodes-appendix.html
                 Some("55P03") => Self::LockTimeout(error),
                 Some("57014") => Self::Timeout(error),
-                // Classes 08 connection, 53 resources, 57P shutdown and start, 25006 a replica
-                // that was promoted elsewhere, 40 rollback by the server (deadlock, serialization).
+                // Classes 08 connection, 53 resources, 57P shutdown and start, 40 rollback by the server (deadlock,
+                // serialization); 25006 the session is read-only, 25P03 the transaction was idle for too long.
                 Some(code)
                     if code.starts_with("08")
                         || code.starts_with("53")

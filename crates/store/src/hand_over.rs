@@ -31,7 +31,7 @@ impl HandOver {
     pub fn held(&self, held: Duration) {
         let held = u64::try_from(held.as_micros()).unwrap_or(u64::MAX);
         let before = self.0.load(Ordering::Relaxed);
-        // It does not matter if a batch counts twice or not at all.
+        // Two batches may do this at the same time. It does not matter if one of them is not counted.
         self.0.store(held.max(before - before / 16), Ordering::Relaxed);
     }
 

@@ -1,8 +1,8 @@
 //! Idempotency keys and their results.
 //!
-//! A key's row is written in the transaction of its result, so both exist or neither. A batch looks up its keys before
-//! it locks anything. If another transaction takes one of them in the meantime, the insert notices it, and the batch is
-//! retried.
+//! A key's row is written in the transaction of its result, so either both exist or neither does. A batch looks up its
+//! keys before it locks anything. If another transaction takes one of them in the meantime, the insert notices it, and
+//! the batch is retried.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl IdempotencyKey {
         Self { key: Uuid::from_bytes(half), fingerprint: fingerprint(request), earlier: [None; 2] }
     }
 
-    /// Adds the fingerprints of the same request in earlier releases, because their keys are kept for a day.
+    /// Adds the fingerprints that earlier releases computed for the same request, because their keys are still kept.
     #[must_use]
     pub fn or_earlier_forms(self, requests: [&[u8]; 2]) -> Self {
         Self { earlier: requests.map(|request| Some(fingerprint(request))), ..self }

@@ -13,8 +13,8 @@ impl Store {
     }
 
     /// A text that changes whenever the database may have gone back in time: with each start of the server, and when a
-    /// restore creates or fills the table of products. After a change, versions and ids may have been used before with
-    /// another meaning.
+    /// restore creates or truncates the table of products. After it has changed, versions and ids may have been used
+    /// before with another meaning.
     ///
     /// # Errors
     /// The database is not available.
@@ -22,8 +22,9 @@ impl Store {
         Ok(identity().fetch_one(self.reads()).await?)
     }
 
-    /// From now on, each new connection calls `told` with this text before it executes anything else, so the listener
-    /// learns about another server before it sees its data. `told` must not block. Only the first call has an effect.
+    /// From now on, `told` is called with this text for each new connection, before the connection is used. So the
+    /// listener learns about another server before it sees its data. `told` must not block. Only the first call has an
+    /// effect.
     pub fn watch_database(&self, told: impl Fn(&str) + Send + Sync + 'static) {
         self.generations.watch(told);
     }

@@ -1,5 +1,6 @@
-//! Turns of changes with an idempotency key that are not batches. Only one change of a key runs at a time, and none
-//! while another transaction has written the key without a commit.
+//! Turns of changes with an idempotency key that are not batches. In this process, only one change with a key runs at
+//! a time. If a change has recently found a key that an open transaction has written, the next changes first wait
+//! until their keys are free.
 
 use crate::{
     admission::taken_keys,

@@ -57,9 +57,9 @@ impl TryFrom<LedgerRow> for LedgerEntry {
 }
 
 impl Store {
-    /// The changes of a product's stock, newest first, before the version `before`. A product that never existed has
-    /// none; every other one has at least the opening entry. Units that were sold since the last entry come first; that
-    /// entry is not written yet and can grow.
+    /// The changes of a product's stock, newest first, before the version `before`. A product that never existed has no
+    /// entries; every other product has at least the opening entry. Units that were sold since the last entry come
+    /// first; that entry is not written yet and can grow.
     ///
     /// # Errors
     /// The database is not available.

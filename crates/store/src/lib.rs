@@ -3,11 +3,11 @@
 //! This crate contains the connection pools and the migrations ([`Store`]), reading and changing products
 //! ([`LockedProduct`]) with their stock ledger, reading orders and holds, pages of all these ([`Page`]), the admission
 //! of a batch of stock requests (`admission`), the claims of workers on orders ([`fulfilment`]), replaying failed
-//! orders, and archiving old ones ([`Archive`]). Rows of products are locked only in `locks` and `admission::lock`,
-//! always in the order of their ids.
+//! orders, and archiving old ones ([`Archive`]). Rows of products are locked only in `locks` and `admission::lock`. A
+//! statement that waits for several of them locks them in the order of their ids.
 //!
-//! It contains no HTTP, no Redis and no business rules, which are in `holdfast-domain`. The constraints in the schema
-//! are only the second line of defence.
+//! It contains no HTTP and no Redis. The business rules are in `holdfast-domain`. The constraints in the schema are
+//! only the second line of defence.
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // tests index values that they have created
 
 mod admission;

@@ -22,7 +22,7 @@ use crate::{
     time::Time,
 };
 
-/// The longest wait for a locked table. A migration locks one for less time.
+/// The longest wait for a locked table. A migration that waits for a table blocks it for less time.
 const TABLE_WAIT: Duration = Duration::from_millis(200);
 
 /// A product whose row is locked. Dropping it releases the lock without a change.
@@ -62,7 +62,7 @@ impl Store {
         waits: WhenLocked,
     ) -> Result<Tried<Option<(Transaction, Product, i64)>>, StoreError> {
         let wait = match waits {
-            // Locked rows are skipped.
+            // Locked rows are skipped, so this limits only the wait for a locked table.
             WhenLocked::No => TABLE_WAIT,
             WhenLocked::HandOver => self.wait_in_database(waits),
         };

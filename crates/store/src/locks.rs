@@ -1,7 +1,7 @@
 //! Locks on rows of products for changes that are not batches: one product ([`lock_one`]), or the products of
 //! a flash sale ([`lock_rows`]). A batch locks its rows in `admission::lock`. No other module locks products.
 //!
-//! All of these lock with `SELECT … FOR UPDATE`, so that they exclude each other. There is no deadlock: a statement that
+//! All of them use `SELECT … FOR UPDATE`, so that they exclude each other. There are no deadlocks: a statement that
 //! waits for several rows of products locks them in the order of their ids (`ORDER BY id` below the locking step).
 
 use std::{
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Locks the rows of these products, in the order of their ids, and returns the existing products and whether they are
-/// on sale. The transaction's limit for waits must not be longer than another batch needs.
+/// on sale. The transaction must not wait longer than a batch needs for its work.
 pub(crate) async fn lock_rows(
     transaction: &mut Transaction,
     products: &BTreeSet<ProductId>,
@@ -41,7 +41,7 @@ pub(crate) async fn lock_rows(
     Ok(rows.into_iter().map(|row| (ProductId(row.id), row.sold)).collect())
 }
 
-/// Limits all further waits of the transaction for locks, because other transactions wait for the locks that it has.
+/// Limits all later waits of the transaction for locks, because other transactions wait for the locks that it has.
 pub(crate) async fn wait_at_most(
     transaction: &mut Transaction,
     wait: Duration,

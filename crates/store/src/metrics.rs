@@ -1,4 +1,4 @@
-//! The metrics of the database connections. They are read from memory: a scrape asks the database nothing.
+//! The metrics of the database connections. They are read from memory: a scrape does not query the database.
 
 use holdfast_telemetry::{Registry, metrics};
 

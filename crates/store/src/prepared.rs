@@ -6,7 +6,7 @@
 use crate::sql::sql;
 
 /// The columns that a batch reads of a locked product. A batch that waited for the row may have begun before the batch
-/// that wrote the last entry of the ledger.
+/// that wrote the last entry of the ledger, so `entered_at` may be later than its `now()`.
 macro_rules! product_columns {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         id, ctid::text AS place, stock, held, price_minor, version,

@@ -1,5 +1,5 @@
-//! Checks whether the database answers and accepts writes. It uses a separate connection, so that load on the others
-//! does not affect the result.
+//! Checks whether the database answers and accepts writes. The connection is separate, so that load on the others does
+//! not affect the result.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -40,9 +40,9 @@ impl Store {
 }
 
 impl Probe {
-    /// Sends one query, on a new connection if there is none; both together take at most `limit`. A cancelled check
-    /// counts as failed. A read-only connection is replaced, because only the state of a new one counts. If the new one
-    /// accepts writes, older connections of the store are retired.
+    /// Sends one query, on a new connection if there is none; both together take at most `limit`. A check that is
+    /// cancelled or fails closes the connection. A read-only connection is replaced, because only a new one shows the
+    /// present state of the server. If the new one accepts writes, older connections of the store are retired.
     ///
     /// # Errors
     /// The database cannot be reached, has no connection left, or does not answer in time.

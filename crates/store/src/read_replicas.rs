@@ -1,20 +1,22 @@
 //! Reads on standbys.
 //!
-//! A read is served by a standby only if that is not visible, except in the load of the primary:
+//! A standby serves a read only if the caller cannot notice it:
 //!
-//! 1. The read asks the primary up to where its log is on disk (`position`). All reads that arrive during a question
-//!    share the next one, so the primary answers one short statement for many reads.
+//! 1. The read asks the primary how far its log is on disk (`position`). All reads that arrive during a question share
+//!    the next one, so the primary answers one short statement for many reads.
 //! 2. It takes a session on a standby (`replica`), and waits until the standby has replayed the log up to there. From
-//!    then on, the session shows every write that was answered before the read began, through whichever process.
-//! 3. All statements of the read are executed on this session (`crate::reads`). If something fails, for example because the
-//!    standby cancels the read for a conflict with its recovery, the whole read is repeated on the primary, once.
+//!    then on, the session shows every write that any process had answered before the read began.
+//! 3. All statements of the read are executed on this session (`crate::reads`). If something fails, for example
+//!    because the standby cancels a read that conflicts with its recovery, the whole read is repeated once, on the
+//!    primary.
 //!
-//! There are no tokens that clients must carry, and it makes no difference which process a client uses. If the primary
-//! does not answer, reads fail as they do without standbys, because nobody knows then what a standby lacks.
+//! Clients need no tokens, and may use any process. If the primary does not answer, reads fail as they do without
+//! standbys, because it is then unknown what a standby lacks.
 //!
-//! A standby is left out while it does not answer, lags by more than the longest wait, is no standby of this database, or
-//! follows another timeline than the primary, so only a few reads pay for finding that out. [`ReadReplicas::watch`]
-//! asks each standby once a second, and uses it again.
+//! A standby is left out while it does not answer, lags by more than the longest wait, is not a standby of this
+//! database, or follows a different timeline from the primary. So only a few reads lose time by finding that out.
+//! [`ReadReplicas::watch`] asks each standby every second, or less often if it was left out repeatedly, and uses it
+//! again when it can.
 
 use std::{
     pin::pin,
@@ -50,7 +52,7 @@ use replica::{LeftOut, ReadReplica};
 pub(crate) struct ReadReplicas {
     each: Vec<ReadReplica>,
     position: PrimaryPosition,
-    /// The longest time that a read may lose before the primary serves it.
+    /// The longest time that a read may wait before the primary serves it.
     wait: Duration,
     /// Which of several equal replicas is next.
     turn: AtomicUsize,
@@ -74,7 +76,7 @@ impl ReadReplicas {
             Connections::new(options, generations)
         };
         let replica = |servers| {
-            // Sessions of one standby say nothing about those of another server.
+            // The sessions of one standby say nothing about those of other servers.
             let own = Arc::<Generations>::default();
             let connect = settings.reading_session(&servers);
             let size = settings.read_replica_connections;

@@ -18,7 +18,7 @@ use crate::{
     store::Store,
 };
 
-/// Where the statements of a read are executed. Each uses a clone.
+/// Where the statements of a read are executed. Each statement uses a clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Reads<'s>(ReadServer<'s>);
 
@@ -64,16 +64,16 @@ impl<'s> Reads<'s> {
 executor!(['s] Reads<'s>, Reads::answers);
 
 impl Store {
-    /// The same store, whose reads of orders, holds, the list of products and the stock ledger are served by the read
-    /// replicas, if there are any and while [`Self::watch_read_replicas`] runs. Such a read shows every write that was
-    /// answered before it began.
+    /// The same store, but read replicas serve its reads of orders, dead letters, holds, the stock ledger, and the
+    /// lists of products and stock levels, if there are any and while [`Self::watch_read_replicas`] runs. Such a read
+    /// shows every write that was answered before it began.
     #[must_use]
     pub fn on_read_replicas(&self) -> Self {
         Self { reads_replicas: true, ..self.clone() }
     }
 
     /// Asks each read replica from time to time whether it can be used, for as long as it is polled. Returns at once if
-    /// there are none. Safe to drop: the replicas are used as they are then.
+    /// there are none. Safe to drop: from then on, a replica that is left out is not used again.
     pub async fn watch_read_replicas(&self) {
         if let Some(replicas) = &self.replicas {
             replicas.watch().await;
@@ -88,7 +88,7 @@ impl Store {
         ReadReplicaMetrics::register(registry, self.replicas.as_ref())
     }
 
-    /// Executes a read, on a standby if this store reads from them. All its statements are executed on the same server.
+    /// Executes a read, on a standby if this store uses standbys. All its statements are executed on the same server.
     /// It may be executed twice.
     pub(crate) async fn read<'s, T, R>(
         &'s self,

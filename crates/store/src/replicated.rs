@@ -3,9 +3,9 @@
 use crate::{error::StoreError, store::Store};
 
 impl Store {
-    /// Waits until a synchronous standby has everything that can be read now. One round trip if there is no standby. If
-    /// a commit's wait for the standby was cancelled, the commit can be read and may still be lost in a failover: see
-    /// `connections::replicated`. Safe to cancel.
+    /// Waits until a synchronous standby has everything that can be read now. Two round trips if there is no standby.
+    /// After the wait of a commit for the standby was cancelled, other sessions can read the commit, but a failover may
+    /// still lose it: see `connections::replicated`. Safe to cancel.
     ///
     /// # Errors
     /// The standby does not confirm within the time limit of a statement, or the database is not available.

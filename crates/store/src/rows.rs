@@ -1,5 +1,5 @@
-//! Converts columns to the types of the domain. Values that the schema's constraints forbid are errors here and not
-//! panics, because the schema may have been changed by hand.
+//! Converts columns to the types of the domain. A value that the schema's constraints forbid is an error, because
+//! the schema may have been changed by hand.
 
 use holdfast_domain::Invalid;
 

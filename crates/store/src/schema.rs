@@ -66,7 +66,8 @@ impl Store {
     /// The schema is too old, or the database does not answer.
     pub async fn check_schema(&self) -> Result<(), SchemaError> {
         let needed = Self::schema_version();
-        // Not on a connection of the pool, which tries until its time limit and then does not know the cause.
+        // A connection of the pool is not used: the pool would try until its time limit, and then not know the
+        // cause.
         let asking = async {
             let connect = self.settings.connect.clone().application_name("holdfast-schema");
             let mut connection = connect_alone(&connect, ASK_LIMIT).await?;

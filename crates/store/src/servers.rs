@@ -16,7 +16,7 @@ const NEXT_AFTER: Duration = Duration::from_millis(100);
 
 /// If a statement takes this long, another server may have become the one that accepts writes.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
-/// The longest wait for the others then.
+/// The longest wait for the other servers in that case.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// The most servers of one database.
@@ -24,8 +24,8 @@ pub(crate) const SERVERS_MAX: usize = 16;
 
 /// Where a database can be reached, and the settings of its sessions.
 ///
-/// With several servers, a connection goes to one that accepts writes (`target_session_attrs=read-write`), unless `any`
-/// was asked for.
+/// With several servers, a connection goes to one that accepts writes (`target_session_attrs=read-write`), unless the
+/// URL has `any`.
 #[derive(Clone, Debug)]
 pub struct Servers {
     each: Vec<PgConnectOptions>,
@@ -50,7 +50,7 @@ impl Servers {
         }
     }
 
-    /// Each server by itself. A connection to it may be read-only.
+    /// Each server separately. A connection to it may be read-only.
     pub(crate) fn separately(&self) -> impl Iterator<Item = Self> {
         self.each.iter().map(|server| Self {
             session: self.session.clone(),
@@ -99,8 +99,8 @@ impl Servers {
         self.each.len() == 1 || *self.current.borrow() == server
     }
 
-    /// Waits until connections lead to another server than this one; `None` if there is no other. From time to time,
-    /// one of the waiting calls checks whether another server accepts writes now. Safe to drop.
+    /// Waits until new connections lead to a server other than this one; `None` if there is no other. From time to
+    /// time, one of the waiting calls checks whether another server accepts writes now. Safe to drop.
     pub(crate) fn left(&self, server: usize) -> Option<BoxFuture<'_, ()>> {
         let left = async move {
             let mut current = self.current.subscribe();
@@ -164,12 +164,11 @@ impl Servers {
         Err(failed.unwrap_or(sqlx::Error::PoolClosed))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "called by `connections::set` only")]
+    #[expect(clippy::disallowed_methods, reason = "its callers belong to `connections`")]
     async fn connect_to(&self, number: usize) -> Result<PgConnection, sqlx::Error> {
         let server = self.each.get(number).ok_or(sqlx::Error::PoolClosed)?;
         let mut connection = server.connect().await.map_err(PoolerError::or)?;
-        // Both statements in one message.
-        // The settings are our own, and their values are quoted.
+        // Both statements are sent in one message. The settings are our own, and their values are quoted.
         let begin = sqlx::raw_sql(sqlx::AssertSqlSafe(self.begin_session()));
         let mut rows = connection.fetch_all(begin).await?.into_iter();
         let before = rows.next().ok_or(sqlx::Error::RowNotFound)?;
@@ -209,18 +208,18 @@ impl Servers {
     }
 }
 
-/// Of the errors of several servers, the one with the highest number is returned: a user must act on it.
+/// How much an error matters to a user. Of the errors of several servers, the one with the highest number is returned.
 fn relevance(error: &sqlx::Error) -> u8 {
     match error {
         sqlx::Error::Io(error) => match error.kind() {
-            // As a standby should.
+            // The server is a standby, as it should be.
             io::ErrorKind::ReadOnlyFilesystem => 0,
             // A certificate, or an answer that is not TLS.
             io::ErrorKind::InvalidData => 2,
-            // A server is down, or a network.
+            // A server or a network is down.
             _ => 1,
         },
-        // A refused password or database, the files of certificates, a pooler.
+        // A password or database was refused, a file of certificates is wrong, or a pooler.
         _ => 2,
     }
 }

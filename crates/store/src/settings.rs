@@ -7,8 +7,8 @@ use crate::{
     url::{DatabaseReadUrl, DatabaseUrl, NotADatabaseUrl},
 };
 
-/// How long a statement outside of a transaction waits in the database for a lock before it is tried again: for the
-/// lock of a whole table, since most statements skip locked rows.
+/// How long a statement outside of a transaction waits in the database for a lock before it is tried again. Usually
+/// this is the lock of a whole table, because most statements skip locked rows.
 const LOCK_WAIT: Duration = Duration::from_millis(20);
 
 /// How to reach PostgreSQL, and how long to wait for it.

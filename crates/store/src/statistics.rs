@@ -1,9 +1,9 @@
 //! Keeps the planner's statistics up to date for tables that grow fast.
 //!
-//! The server keeps plans until it gets new statistics of their tables, and updates statistics once a minute. A plan
-//! for a small table may read all of it for each requested row, and in a flash sale the table is large within seconds.
-//! The same is true for a table that was empty at the last update, such as the table of unfinished orders after a sale:
-//! the planner assumes that it is empty however large it becomes.
+//! The server keeps plans until there are new statistics of their tables, and it updates statistics at most once a
+//! minute. A plan for a small table may read all of it for each requested row, and in a flash sale the table is large
+//! within seconds. The same is true for a table that was empty at the last update, such as the table of unfinished
+//! orders after a sale: the planner assumes that it is empty however large it becomes.
 
 use sqlx::{AssertSqlSafe, PgExecutor};
 
@@ -30,13 +30,14 @@ const TABLES: [&str; 14] = [
 /// The advisory lock of a transaction that updates statistics: "statisti" in ASCII.
 const LOCK: i64 = 0x7374_6174_6973_7469;
 
-/// The sample has 300 times as many rows. Only the sizes are urgent; the server computes better statistics later.
+/// The sample has 300 times this number of rows. Only the sizes are urgent; the server computes better statistics
+/// later.
 const SAMPLE: &str = "SET LOCAL default_statistics_target = 10";
 
 impl Store {
     /// Updates the statistics of tables that have more than twice as many rows as at the last update. The server then
-    /// makes new plans for all statements that use them. Returns these tables. Skips a table if another session updates
-    /// its statistics or the server vacuums it, and all tables that the role does not own. Safe to cancel.
+    /// makes new plans for all statements that use them. Returns these tables. Skips a table while another session
+    /// updates statistics, while the server vacuums the table, and always if the role does not own it. Safe to cancel.
     ///
     /// # Errors
     /// The database is not available.

@@ -19,24 +19,24 @@ use crate::{
 
 /// The database. Cheap to clone.
 ///
-/// A read is tried once more on another connection if its connection was dead. A write that a read-only session has
+/// A read is tried once more on another connection if its connection was dead. A write that a read-only session
 /// refused is tried again on another session. No other method is retried automatically; the docs of a method say
 /// whether it is safe to try again. Each method may be dropped at any await: no connection is left in a transaction,
-/// and everything uncommitted is rolled back. A dropped write may have been made.
+/// and everything uncommitted is rolled back. A write that was dropped may have been committed.
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) main: Connections,
     pub(crate) admission: Connections,
-    /// Permits to use the main connections for changes of callers.
+    /// Permits for changes of callers to use the main connections.
     pub(crate) changes: Arc<Semaphore>,
-    /// Permits to try a statement again that did not get a lock.
+    /// Permits for another attempt of statements that did not get a lock.
     pub(crate) lock_tries: Arc<Semaphore>,
     pub(crate) generations: Arc<Generations>,
     pub(crate) tuple_ids: Arc<TupleIdCache>,
     pub(crate) hand_over: HandOver,
     pub(crate) locked_rows: LockedRows,
     pub(crate) replicas: Option<Arc<ReadReplicas>>,
-    /// Whether reads that may use them do.
+    /// Whether reads go to the read replicas where that is possible.
     pub(crate) reads_replicas: bool,
     pub(crate) settings: StoreSettings,
     /// Set when metrics are registered.
@@ -97,7 +97,8 @@ impl Store {
         self.admission.size()
     }
 
-    /// Closes all connections, after those in use have been returned or the time limit of a statement has passed.
+    /// Closes all connections. Waits for those in use until they have been returned, or the time limit of a statement
+    /// has passed.
     pub async fn close(&self) {
         let replicas = async {
             if let Some(replicas) = &self.replicas {

@@ -61,7 +61,7 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 impl DatabaseReadUrl {
-    /// Each of them is used by itself.
+    /// The standbys. Each is used separately.
     pub(crate) fn servers(&self) -> &Servers {
         &self.0
     }

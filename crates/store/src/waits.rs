@@ -23,7 +23,7 @@ impl Waits {
         self.admission.observe(waited.as_secs_f64());
     }
 
-    /// Counts the wait of a change.
+    /// Counts a wait of a change for its permit and its connection.
     pub fn changes(&self, waited: Duration) {
         self.changes.observe(waited.as_secs_f64());
     }

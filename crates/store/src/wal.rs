@@ -1,8 +1,8 @@
 //! Positions in the write-ahead log, and the statements that ask for them.
 //!
 //! A standby that has replayed the log up to the end of a commit shows this commit to each statement that begins
-//! later. The numbers of two servers can be compared only if both belong to the same cluster and the same timeline: after
-//! a failover, a standby may have replayed commits that the new primary does not have.
+//! later. The positions of two servers can be compared only if both belong to the same cluster and the same timeline:
+//! after a failover, a standby may have replayed commits that the new primary does not have.
 
 use sqlx::{Executor, Postgres};
 
@@ -47,8 +47,8 @@ pub(crate) async fn database_id<'c>(
     Ok(DatabaseId { cluster: row.cluster, database: row.database })
 }
 
-/// Up to where the primary has written its log to disk, with its timeline. A commit is answered, and shown to other
-/// sessions, only after that, except for the commits of admission, which are shown a moment earlier.
+/// Up to where the primary has written its log to disk, with its timeline. A commit is answered and shown to other
+/// sessions only after it has been written there.
 ///
 /// # Errors
 /// The server is a standby, among others.
@@ -83,8 +83,9 @@ pub(crate) async fn replayed<'c>(
     .await
 }
 
-/// The newest timeline to which a standby certainly belongs. Only a role with `pg_read_all_stats` sees the one that is
-/// received. The others are known after the standby has written changes of this timeline to its data files.
+/// The newest timeline to which a standby certainly belongs. Only a role with `pg_read_all_stats` sees the timeline
+/// that the standby receives. Other roles see a new timeline only after the standby has written changes of it to its
+/// data files.
 pub(crate) async fn followed_timeline<'c>(
     on: impl Executor<'c, Database = Postgres>,
 ) -> Result<i64, sqlx::Error> {

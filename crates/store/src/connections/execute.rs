@@ -58,14 +58,14 @@ impl<'c> Message<'c> {
 
     /// `ROLLBACK`.
     pub fn rollback(session: &'c mut Session) -> Self {
-        // It does not show whether writes are accepted.
+        // A rollback does not show whether the session accepts writes.
         session.writes = false;
         Self { session, from: SessionState::Open, to: SessionState::Idle }
     }
 }
 
-/// Implements `Executor` for a type with a function that returns all answers to a query. Statements are only executed
-/// on it, never only prepared or described.
+/// Implements `Executor` for a type, with a function that returns all answers to a query. Preparing or describing a
+/// statement without executing it is an error.
 macro_rules! executor {
     ([$lifetime:lifetime $($generics:tt)*] $this:ty, $answers:path) => {
         impl<$lifetime, $($generics)*> sqlx::Executor<$lifetime> for $this {
@@ -118,7 +118,8 @@ macro_rules! executor {
 }
 pub(crate) use executor;
 
-/// The first row. Reads to the end, because an error may follow, and the session is not free until then.
+/// The first row. Reads all answers, because an error may follow the row, and the session is not free before their
+/// end.
 pub(crate) async fn first(
     mut answers: BoxStream<'_, Result<StatementItem, sqlx::Error>>,
 ) -> Result<Option<PgRow>, sqlx::Error> {
@@ -200,7 +201,7 @@ struct RunningStatement<'e> {
     limit: Duration,
     generations: &'e Generations,
     begun: Option<Pin<Box<Sleep>>>,
-    /// Ends when connections lead to another server, because this one will not answer.
+    /// Completes when new connections lead to another server, because then this one will not answer.
     left: Option<BoxFuture<'e, ()>>,
 }
 
@@ -213,7 +214,8 @@ impl Stream for RunningStatement<'_> {
             if *call.state != call.from {
                 return Poll::Ready(Some(Err(misused())));
             }
-            // Until the last answer has arrived. If the caller is dropped before that, it stays so.
+            // The state is unknown until the last answer has arrived. If the caller is dropped before that, it stays
+            // unknown.
             *call.state = SessionState::Unknown;
             *call.began |= call.to == SessionState::Open;
             *call.warned = false;
@@ -281,7 +283,7 @@ enum ErrorEffect {
     ReadOnly,
     /// The server has ended this session.
     Ended,
-    /// The connection is lost, and connections of the same age probably are too.
+    /// The connection is lost, and probably so are all other existing connections.
     Lost,
 }
 
@@ -306,7 +308,7 @@ impl ErrorEffect {
                 }
             }
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => Self::Lost,
-            // All other errors are on our side: a value cannot be sent or read. When the session is cleaned, it shows
+            // All other errors are on our side: a value cannot be sent or read. The cleaning of the session shows
             // whether it is still usable.
             _ => Self::Refused,
         }

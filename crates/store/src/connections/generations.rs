@@ -1,9 +1,9 @@
 //! Which sessions are too old, and whether the server accepts writes.
 //!
-//! A session that began while the server did not accept writes stays read-only: its server is still a standby, or it
-//! has read the setting at its start. Reads and pings work on it, so only a refused write shows this. Likewise, if one
-//! session is found dead after a restart of the server or of a proxy, all older sessions are dead too. So sessions are
-//! numbered, and all sessions up to a number can be retired together.
+//! A session that began while the server did not accept writes may stay read-only: its server is still a standby, or
+//! the session took over a read-only setting when it began. Reads and pings work on it, so only a refused write shows
+//! this. Likewise, if one session is found dead after a restart of the server or of a proxy, all older sessions are
+//! dead too. So sessions are numbered, and all sessions up to a number can be retired together.
 
 use std::{
     fmt, io,
@@ -26,7 +26,7 @@ pub(crate) struct Generations {
     retired: AtomicU64,
     /// When a write was last refused on a new session.
     read_only: Mutex<Option<Instant>>,
-    /// Called by each new session with the identity of its database.
+    /// Called for each new session with the identity of its database.
     watcher: OnceLock<Watcher>,
 }
 
@@ -82,7 +82,7 @@ impl Generations {
         }
     }
 
-    /// Whether the server took no writes when it was asked last; then the caller asks it.
+    /// Whether the server did not accept writes when it was last asked. If so, the caller must ask it again.
     ///
     /// # Errors
     /// It was asked a moment ago.

@@ -2,7 +2,8 @@
 
 use sqlx::{Postgres, postgres::PgArguments, query::QueryScalar};
 
-/// This text changes if the server is restarted, or if the table of products is created or filled by a restore.
+/// This text changes if the server is restarted, or if the table of products is created or truncated, as by a
+/// restore.
 pub(crate) fn identity() -> QueryScalar<'static, Postgres, String, PgArguments> {
     sqlx::query_scalar!(
         r#"

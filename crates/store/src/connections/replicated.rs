@@ -1,9 +1,9 @@
 //! Ensures that committed data is also on the synchronous standby, if there is one.
 //!
-//! PostgreSQL cannot undo a commit that waits for a standby. If a user cancels the wait or ends the session, the commit
-//! stays on the primary alone, and the server sends a warning before it answers as usual. A failover loses such a
-//! commit. So after any warning, the session makes another commit: when a standby confirms it, the standby has
-//! everything before it.
+//! PostgreSQL cannot undo a commit that waits for a standby. If a user cancels the wait or ends the session, only the
+//! primary has the commit, and the server sends a warning before it answers as usual. A failover loses such a commit.
+//! So after any warning, the session makes another commit. When a standby confirms that one, it has everything before
+//! it, too.
 
 use std::io;
 
@@ -15,10 +15,10 @@ use super::{
     session::{HeldConnection, Session},
 };
 
-/// This is written only to the WAL. A transaction that writes nothing does not wait for a standby.
+/// This writes only to the WAL. A transaction that writes nothing does not wait for a standby.
 const WRITE: &str = "BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', ''::text)";
 
-/// A commit may be on the primary alone.
+/// A commit may be only on the primary.
 #[derive(Debug, thiserror::Error)]
 #[error("the synchronous standby has not confirmed a commit")]
 struct NotReplicated(#[source] sqlx::Error);
@@ -43,11 +43,11 @@ impl Session {
     /// standby.
     ///
     /// # Errors
-    /// The standby does not confirm in the time of a statement, or the database is not available.
+    /// The standby does not confirm within the time limit of a statement, or the database is not available.
     pub async fn wait_for_standby(&mut self) -> Result<(), sqlx::Error> {
         let Some(HeldConnection { set, .. }) = &self.held else { return Err(misused()) };
         let limit = set.options.limit;
-        // This is not an error of a statement: the change was made.
+        // The change was made, so this must not look like the error of a statement.
         let not_replicated = |error| sqlx::Error::Io(io::Error::other(NotReplicated(error)));
         timeout(limit, self.commit_until_confirmed())
             .await

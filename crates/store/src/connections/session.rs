@@ -10,13 +10,13 @@ use crate::wal::WalPosition;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SessionState {
-    /// It is outside of a transaction, and every answer has been read.
+    /// Outside of a transaction, and every answer has been read.
     Idle,
-    /// A transaction, between two statements.
+    /// In a transaction, between two statements.
     Open,
-    /// A statement whose answer has not been read to its end, or was an error.
+    /// The last answer has not been read to its end, or was an error.
     Unknown,
-    /// The connection is lost.
+    /// The connection is lost, or can no longer be used.
     Dead,
 }
 
@@ -26,10 +26,7 @@ pub(super) enum SessionState {
 /// the remaining answers, rolls back, and returns the connection. The permit is held until then, so there are never
 /// more connections than the set allows. A connection that does not become idle in time is closed.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "they are facts that do not depend on each other"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact")]
 pub(crate) struct Session {
     // Present until it is dropped.
     pub(super) held: Option<HeldConnection>,
@@ -78,7 +75,7 @@ impl Session {
         }
     }
 
-    /// The last position in the log that the server has told on this connection.
+    /// The last position in the log that the server has reported on this connection.
     pub fn seen(&self) -> Option<WalPosition> {
         self.held.as_ref().and_then(|held| held.connection.seen)
     }
@@ -90,7 +87,7 @@ impl Session {
         }
     }
 
-    /// Whether the connection was lost.
+    /// Whether the connection is lost, or can no longer be used.
     pub fn is_dead(&self) -> bool {
         self.state == SessionState::Dead
     }
@@ -108,7 +105,7 @@ impl Drop for Session {
             SessionState::Idle => held.put_back(),
             SessionState::Dead => {}
             SessionState::Open | SessionState::Unknown => {
-                // Without a runtime, no task can wait for the answer, so the session is closed.
+                // Without a runtime, no task can wait for the answer, so the connection is closed.
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                     runtime.spawn(held.clean(self.began));
                 }
@@ -126,7 +123,7 @@ impl HeldConnection {
     async fn clean(mut self, began: bool) {
         let connection = &mut self.connection.inner;
         let cleaning = async {
-            // Outside of a transaction, each statement is its own transaction.
+            // Outside of a transaction, each statement is a transaction of its own, so the two times are the same.
             let alone = "SELECT now() = statement_timestamp()";
             let is_clean = !began
                 && match connection.fetch_one(alone).await {
@@ -141,7 +138,7 @@ impl HeldConnection {
         };
         match timeout(self.set.options.limit, cleaning).await {
             Ok(Ok(())) => self.put_back(),
-            Ok(Err(error)) => tracing::debug!(%error, "a session was closed"),
+            Ok(Err(error)) => tracing::debug!(%error, "a session could not be cleaned"),
             Err(_elapsed) => tracing::debug!("a session did not become idle and was closed"),
         }
     }

@@ -18,9 +18,9 @@ use crate::{servers::Servers, wal::WalPosition};
 
 /// A connection older than this is replaced, so that changes of a load balancer take effect.
 const LIFETIME: Duration = Duration::from_mins(30);
-/// A connection that was idle for longer than this is closed.
+/// A connection that was idle for longer than this is closed when another one is put back.
 const IDLE_MAX: Duration = Duration::from_mins(5);
-/// The time between two attempts to connect.
+/// The pause between two attempts to connect, and the time limit for closing a connection.
 pub(super) const RECONNECT: Duration = Duration::from_millis(50);
 
 /// How a set opens its sessions, and how long it waits.
@@ -46,7 +46,7 @@ pub(super) struct Set {
     pub options: SetOptions,
     pub size: usize,
     pub free: Arc<Semaphore>,
-    // The last used connection is taken first, because the caches of its session are warm.
+    // The connection that was used last is taken first, because the caches of its session are warm.
     pub idle: Mutex<VecDeque<Connection>>,
     pub generations: Arc<Generations>,
 }
@@ -55,13 +55,14 @@ pub(super) struct Set {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub inner: PgConnection,
-    /// The number of the connection within the store, in the order in which they were opened.
+    /// The number of the connection within the store. Connections are numbered in the order in which they
+    /// are opened.
     pub number: u64,
     connected: Instant,
-    /// Of [`Servers`].
+    /// The number of its server in [`Servers`].
     pub server: usize,
     pub used: Instant,
-    /// The last position in the log that the server has told on it.
+    /// The last position in the log that the server has reported on it.
     pub seen: Option<WalPosition>,
 }
 
@@ -82,7 +83,7 @@ impl Set {
             && self.options.connect.is_current(connection.server)
     }
 
-    /// Only for a connection that is outside of a transaction and with all answers read.
+    /// Only for a connection outside of a transaction whose answers have all been read.
     pub fn put_back(&self, mut connection: Connection) {
         if !self.is_good(&connection) || self.free.is_closed() {
             return;

@@ -13,7 +13,8 @@ use crate::error::{StoreError, unanswered};
 
 /// A transaction. Dropping it rolls back.
 ///
-/// After a failed statement, nothing else runs on it, so it cannot be mistaken for a committed one.
+/// After a failed statement, it refuses all other statements, `COMMIT` included. So it cannot be mistaken for a
+/// committed one.
 #[derive(Debug)]
 pub(crate) struct Transaction<S = Session>(S);
 

@@ -13,15 +13,15 @@ pub(super) enum ReadOutcome {
     Replica,
     /// The primary served it, because all replicas are left out.
     NoReplica,
-    /// Because it did not tell its position in time.
+    /// The primary served it, because the primary did not report its position in time.
     PrimarySilent,
-    /// Because the replica had no free connection in time.
+    /// The primary served it, because the replica had no free connection in time.
     Busy,
-    /// Because the replica had not replayed enough in time.
+    /// The primary served it, because the replica had not replayed enough in time.
     Behind,
-    /// Because the read was in the way of the replica's recovery.
+    /// The primary served it, because the read conflicted with the replica's recovery.
     Conflict,
-    /// Because the replica failed.
+    /// The primary served it, because the replica failed.
     Failed,
 }
 

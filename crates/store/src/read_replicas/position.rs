@@ -1,4 +1,4 @@
-//! Up to where the primary has written its log.
+//! How far the primary has written its log to disk.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -15,15 +15,15 @@ use crate::{
     wal::{WalPosition, database_id, flushed},
 };
 
-/// After an unanswered question, no other is asked for so long. The primary serves the reads meanwhile.
+/// After an unanswered question, no other is asked for this long. Meanwhile, the primary serves the reads.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Asks the primary for its position. Questions are asked one after another, and all callers that wait share the next
+/// Asks the primary for its position. Only one question is asked at a time, and all callers that wait share the next
 /// answer.
 #[derive(Debug)]
 pub(super) struct PrimaryPosition {
     connections: Connections,
-    /// The usual time for an answer.
+    /// The time that a caller usually allows for an answer.
     wait: Duration,
     begun: AtomicU64,
     last: Mutex<PositionAnswer>,
@@ -48,9 +48,9 @@ impl PrimaryPosition {
         }
     }
 
-    /// The position at a moment after this call. `None` if the primary does not tell it in time. Safe to drop.
+    /// The position at a moment after this call. `None` if the primary does not report it in time. Safe to drop.
     pub(super) async fn now(&self, deadline: Instant) -> Option<WalPosition> {
-        // A question that is under way may have been answered before the caller's last write.
+        // The answer to a question that has already been asked may be older than the caller's last write.
         let wanted = self.begun.load(Ordering::SeqCst) + 1;
         let mut last = timeout_at(deadline, self.last.lock()).await.ok()?;
         if last.number >= wanted {
@@ -64,10 +64,10 @@ impl PrimaryPosition {
         let position = match timeout_at(deadline, self.ask()).await {
             Ok(Ok(position)) => Some(position),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the primary does not tell its position");
+                tracing::debug!(%error, "the primary does not report its position");
                 None
             }
-            // This caller had little time left.
+            // This caller had little time left, so the primary may well be answering.
             Err(_elapsed) if asked.elapsed() * 2 < self.wait => return None,
             Err(_elapsed) => None,
         };

@@ -30,7 +30,7 @@ pub(crate) enum LeftOut {
     NoStandby,
     /// It belongs to another cluster, or the URL names another database.
     OtherDatabase,
-    /// It has not followed the primary to its timeline, or not shown that yet.
+    /// It has not followed the primary to its timeline, or has not shown this yet.
     OtherTimeline,
     /// It did not catch up with the primary in time.
     Lagging,
@@ -65,8 +65,8 @@ impl fmt::Display for LeftOut {
             Self::Starting => "it has not been asked yet",
             Self::Silent => "it does not answer",
             Self::NoStandby => "it is not a standby",
-            Self::OtherDatabase => "it has another database than DATABASE_URL",
-            Self::OtherTimeline => "it does not follow the timeline of the primary, or not visibly",
+            Self::OtherDatabase => "it does not have the database of DATABASE_URL",
+            Self::OtherTimeline => "it does not follow the primary's timeline, or does not show it",
             Self::Lagging => "it lags",
         })
     }
@@ -81,7 +81,7 @@ pub(super) struct ReadReplica {
     state: watch::Sender<Option<LeftOut>>,
     /// Wakes `watch`.
     doubt: Notify,
-    /// How many bytes it lagged when it was asked last.
+    /// By how many bytes it lagged when it was last asked.
     lag: watch::Sender<i64>,
 }
 
@@ -116,7 +116,7 @@ impl ReadReplica {
         *self.state.borrow()
     }
 
-    /// Uses it from now on, or leaves it out.
+    /// Uses the replica from now on, or leaves it out.
     pub fn set(&self, state: Option<LeftOut>) {
         let before = self.state.send_replace(state);
         if before == state {
@@ -135,7 +135,7 @@ impl ReadReplica {
         let _ = self.state.subscribe().wait_for(|state| *state == Some(LeftOut::Silent)).await;
     }
 
-    /// Has it asked at once whether it can still be used.
+    /// Makes `watch` ask at once whether it can still be used.
     pub fn ask_now(&self) {
         self.doubt.notify_one();
     }
@@ -191,7 +191,7 @@ impl ReadReplica {
                 }
                 // An old connection may be dead, while the server answers on others.
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "a read replica does not tell its position");
+                    tracing::debug!(%error, "a read replica does not report its position");
                     self.ask_now();
                     return Err(ReadOutcome::Failed);
                 }
@@ -203,7 +203,7 @@ impl ReadReplica {
         }
     }
 
-    /// What an error of a read says.
+    /// Reacts to the error of a read, and says how the read ended.
     pub fn failed(&self, error: &StoreError) -> ReadOutcome {
         if is_conflict(error) {
             return ReadOutcome::Conflict;
@@ -221,7 +221,7 @@ impl ReadReplica {
     }
 }
 
-/// Asks a session up to where its server has replayed the log.
+/// Asks a session how far its server has replayed the log.
 async fn look(
     session: &mut Session,
     needed: WalPosition,
@@ -254,7 +254,7 @@ pub(super) fn judge(
     }
 }
 
-/// Whether the standby has cancelled a read because it was in the way of its recovery.
+/// Whether the standby has cancelled a read because it conflicted with its recovery.
 fn is_conflict(error: &StoreError) -> bool {
     matches!(
         error,

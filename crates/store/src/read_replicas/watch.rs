@@ -18,14 +18,14 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest time between two questions to a replica that was left out again and again.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A replica that is left out again after a shorter time than this is used again later.
+/// If a replica is left out again sooner than this, the next question to it comes later.
 const STEADY: Duration = Duration::from_secs(10);
 /// The longest time for a new connection and its first answers.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// The pause between two looks whether a standby has caught up.
+/// The pause between two checks whether a standby has caught up.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Keeps the state of a replica up to date, for ever.
+/// Keeps the state of a replica up to date. Never returns.
 pub(super) async fn follow(replica: &ReadReplica, position: &PrimaryPosition, wait: Duration) {
     let mut connection = None;
     let mut pause = PAUSE;
@@ -51,7 +51,7 @@ pub(super) async fn follow(replica: &ReadReplica, position: &PrimaryPosition, wa
     }
 }
 
-/// The state of a replica; `None` if the primary does not tell its position.
+/// The state of a replica; `None` if the primary does not report its position.
 async fn ask(
     replica: &ReadReplica,
     kept: &mut Option<PgConnection>,
@@ -65,7 +65,7 @@ async fn ask(
             Ok(Ok((connection, known))) => {
                 return look(replica, kept, connection, known, wait).await;
             }
-            // The connection may have been closed while the server is well.
+            // The connection may have been closed although the server is well.
             Ok(Err(error)) => tracing::debug!(%error, "the connection to a read replica was lost"),
             Err(_elapsed) => return Some(Some(LeftOut::Silent)),
         }
@@ -87,6 +87,7 @@ async fn ask(
 }
 
 /// Whether the server of a connection is a standby of the primary, and if so, what it must have replayed.
+/// `None` if the primary does not report its position.
 type Judged = Option<Result<WalPosition, LeftOut>>;
 
 async fn judged(
@@ -100,7 +101,7 @@ async fn judged(
     Ok((connection, judged))
 }
 
-/// Gives the standby some time to replay what it must have.
+/// Gives the standby some time to replay what it must have replayed.
 async fn look(
     replica: &ReadReplica,
     kept: &mut Option<PgConnection>,
