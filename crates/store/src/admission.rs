@@ -4,9 +4,9 @@
 //! 2. [`Batch::write`]: the stock, the ledger, and all orders and holds, in one statement.
 //! 3. [`Writing::commit`].
 //!
-//! Between 1 and 2 the caller decides on the requests. [`Batch::expired_holds`] and [`Batch::count_customer_totals`] cost
-//! one round trip more each: the first if a product that runs short has holds, the second if a flash sale limits what
-//! a customer may get.
+//! Between 1 and 2, the caller decides on the requests. [`Batch::expired_holds`] and [`Batch::count_customer_totals`]
+//! need one more round trip each: the first if a product that runs short has holds, the second if a flash sale limits
+//! what a customer may get.
 
 mod batch;
 mod connections;

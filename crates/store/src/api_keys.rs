@@ -133,7 +133,8 @@ impl Store {
         rows.into_iter().map(ApiKey::try_from).collect()
     }
 
-    /// All keys, newest first, including expired and revoked ones; those after the key with the id `after`.
+    /// All keys, newest first, including expired and revoked ones. With `after`, only those after the key with this
+    /// id.
     ///
     /// # Errors
     /// The database is not available.
@@ -163,7 +164,7 @@ impl Store {
     /// Creates a key; `None` if there are [`LIVE_KEYS_MAX`] valid keys.
     ///
     /// # Errors
-    /// The database is not available. Whether the key was created is not known then.
+    /// The database is not available. It is then unknown whether the key was created.
     pub async fn make_api_key(&self, new: &ApiKeyRecord<'_>) -> Result<Option<ApiKey>, StoreError> {
         let row = checked!(
             ApiKeyRow,

@@ -1,9 +1,9 @@
 //! Dead letters: failed orders, which stay failed until an operator replays or discards them.
 //!
-//! A replay sets the order back to pending. Its `attempt` continues, because it is the fence against late workers, but
-//! all earlier attempts count as handed back, so that the order gets a full number of attempts. Discarding returns
-//! units to stock, so it uses admission like any cancellation. A replay never waits for a locked row while it has
-//! locked others; locked dead letters are retried separately.
+//! A replay sets the order back to pending. Its `attempt` continues, because it is the fence against late workers. But
+//! all earlier attempts count as handed back, so that the order gets its full number of attempts again. Discarding
+//! returns units to stock, so it uses admission like any cancellation. A replay never waits for a locked row while it
+//! has locked others; locked dead letters are retried separately.
 
 use holdfast_domain::{Order, OrderId, OrderStatus, ProductId};
 use jiff::Timestamp;
@@ -190,14 +190,14 @@ impl Store {
         ordered: Attribution<'_>,
     ) -> Result<Replayed, StoreError> {
         let mut replayed = match ids {
-            // It may be known to be locked.
+            // A single order first takes its turn, because its row may be known to be locked.
             [id] => Replayed { locked: vec![*id], ..Replayed::default() },
             ids => self.try_replay(ids, ordered).await?,
         };
         let Some(&first) = replayed.locked.first() else { return Ok(replayed) };
         match self.replay_locked(first, &mut replayed, ordered).await {
             Ok(()) | Err(StoreError::LockTimeout(_)) => Ok(replayed),
-            // The caller must receive the orders that are pending.
+            // The caller must learn which orders are pending.
             Err(error) if !replayed.orders.is_empty() => {
                 let error: &(dyn std::error::Error + 'static) = &error;
                 tracing::warn!(error, "locked dead letters could not be tried again");
@@ -300,8 +300,8 @@ impl Store {
         Ok(found)
     }
 
-    /// The same for a page of dead letters, oldest orders first: at most `page.limit` are replayed. Also returns
-    /// where the next page begins, if there may be more.
+    /// Like [`Self::replay`], for a page of dead letters, oldest orders first: at most `page.limit` are replayed. Also
+    /// returns where the next page begins, if there may be more.
     ///
     /// An order that was replayed from an earlier page and fails again is not included again.
     ///

@@ -15,7 +15,7 @@ use crate::{
     time::Time,
 };
 
-/// The columns of a [`HoldRow`]. A hold is read as expired when its time is over, even if that has not been written
+/// The columns of a [`HoldRow`]. A hold is read as expired once its time is over, even if this has not been written
 /// yet.
 macro_rules! hold_columns {
     ($($to:tt)+) => { $crate::sql::part!([r#"
@@ -165,7 +165,7 @@ impl HoldPage {
         Ok(found)
     }
 
-    /// Whether the index alone is not enough to find the list.
+    /// Whether the page needs filters in addition to its index.
     fn is_filtered(&self) -> bool {
         let filters = [self.customer.is_some(), self.product.is_some(), self.status.is_some()];
         filters.into_iter().filter(|given| *given).count() > 1
@@ -216,7 +216,8 @@ impl HoldPage {
         query.push(" LIMIT ").push_bind(limit);
     }
 
-    /// All filters except the index's own; always including the status, because of unmarked expired holds.
+    /// All filters except the one of the index. The status is always filtered, because of expired holds that are
+    /// not marked yet.
     fn push_filters(&self, query: &mut QueryBuilder<Postgres>) {
         query.push(" WHERE true");
         if let Some(status) = self.status {

@@ -38,7 +38,7 @@ const PAUSE_OF_SALES: Duration = Duration::from_millis(200);
 const LOCKED_FOR: Duration = Duration::from_secs(10);
 /// The most rows without waiting changes that are remembered as locked.
 const REMEMBERED_MAX: usize = 1024;
-/// How long keys are checked first after an uncommitted key of another transaction was found.
+/// After an uncommitted key of another transaction was found, changes check their keys first for this long.
 const SUSPECT_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,7 +47,7 @@ pub(crate) enum ChangedRow {
     /// A dead letter to replay.
     Order(OrderId),
     ApiKey(String),
-    /// Of an idempotency key.
+    /// An idempotency key, by its id.
     Key(u128),
     /// A sale, with the rows of its products.
     Sale(String),
@@ -68,7 +68,7 @@ pub(crate) enum WhenLocked {
 #[derive(Debug)]
 pub(crate) enum Tried<T> {
     Done(T),
-    /// Another transaction has locked the row. The version of the row, if it has one.
+    /// Another transaction has locked the row. Contains the version of the row, if it has one.
     Locked(Option<i64>),
 }
 
@@ -98,7 +98,7 @@ struct Rows {
 struct RowQueue {
     front: Arc<Semaphore>,
     changes: usize,
-    /// When it was last found locked, unless a change has locked it since then.
+    /// When the row was last found locked, unless a change has locked it since then.
     locked_at: Option<Instant>,
 }
 
@@ -118,7 +118,7 @@ struct Place {
 /// The turn of a change at a row. Until it is dropped, no other change of this process has a turn at the same row.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    // Dropped first, so that the next change is at the front.
+    // Dropped first, so that the next change gets its turn.
     _front: OwnedSemaphorePermit,
     place: Place,
     until: Instant,
@@ -146,7 +146,7 @@ impl LockedRows {
         let until = Instant::now() + limit;
         let (place, front) = self.enter(row)?;
         let front = timeout(limit, front.acquire_owned()).await.map_err(|_| stays_locked())?;
-        // It is never closed.
+        // The semaphore is never closed.
         let front = front.map_err(|_| StoreError::from(sqlx::Error::PoolClosed))?;
         Ok(Turn { _front: front, place, until })
     }

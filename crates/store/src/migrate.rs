@@ -1,13 +1,14 @@
 //! Runs the migrations while programs serve requests.
 //!
-//! A statement that changes a table waits for every transaction that uses it, and all later transactions wait behind
-//! that statement, including readers. So a migration waits for a lock for at most [`LOCK_TIMEOUT`]. If it does not get
-//! the lock, it is rolled back and tried again later, so a long transaction does not block all others.
+//! A statement that changes a table waits for every transaction that uses the table, and all later transactions,
+//! including readers, wait behind that statement. So a migration waits for a lock only briefly
+//! (`session::LOCK_TIMEOUT`). If it does not get the lock, it is rolled back and tried again later. So a long
+//! transaction does not block all others.
 //!
 //! An index is built with `CREATE INDEX CONCURRENTLY`, which waits for old transactions without blocking others. It has
-//! its own file, which begins with `-- no-transaction`. If a build is interrupted, the unfinished index is dropped and
-//! built again. `tests/it/migrations.rs` has the rules for new files; `released` handles files that are older than the
-//! rules.
+//! its own file, which begins with `-- no-transaction`. If a build is interrupted, the next run drops the unfinished
+//! index and builds it again. `tests/it/migrations.rs` has the rules for new files; `released` handles files that are
+//! older than the rules.
 
 use std::time::{Duration, Instant};
 
@@ -27,14 +28,14 @@ pub use session::MigrateError;
 use released::IN_STEPS;
 use session::{MigrationChange, MigrationSession, TABLE, is_lock_timeout, tell};
 
-/// The longest wait for another migration at a time. No other session waits behind it.
+/// The longest single wait for another migration. No other session waits behind it.
 const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a migration tries to get its locks.
 const LIMIT: Duration = Duration::from_mins(10);
 
 pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../../migrations");
-    // A newer schema than this binary's is accepted, because an old binary works with the next schema.
+    // A schema that is newer than this binary is accepted, because an old binary works with the next schema.
     migrator.set_ignore_missing(true);
     migrator
 }
@@ -51,7 +52,7 @@ impl Store {
         self.migrate_within(LIMIT).await
     }
 
-    /// The same, with another limit for acquiring the locks of each migration.
+    /// Like [`Self::migrate`], with another limit for acquiring the locks of each migration.
     ///
     /// # Errors
     /// As [`Self::migrate`].
@@ -144,7 +145,7 @@ impl MigrationSession {
     }
 }
 
-/// The name of the index that a file of a single `CREATE INDEX CONCURRENTLY IF NOT EXISTS` builds.
+/// The name of the index that a file builds with a single `CREATE INDEX CONCURRENTLY IF NOT EXISTS`.
 fn concurrent_index(sql: &str) -> Option<&str> {
     let (_, name) = sql.split_once("CONCURRENTLY IF NOT EXISTS ")?;
     name.split_whitespace().next()

@@ -54,7 +54,7 @@ macro_rules! order_bytes {
 }
 pub(crate) use order_bytes;
 
-/// The same with its history.
+/// Like [`order_bytes`], with its history.
 macro_rules! order_bytes_with_history {
     ($($to:tt)+) => { $crate::sql::part!([
         "(coalesce(octet_length(orders.earlier::text), 0) + " {$crate::order_rows::order_bytes} ")"
@@ -153,7 +153,7 @@ struct StoredStep {
 }
 
 /// Parses the text of `orders.earlier`. Skips steps that this version does not know, because a later version may have
-/// written them, and returns whether there were any.
+/// written them. Also returns whether there were such steps.
 pub(crate) fn history(text: Option<&str>) -> (Vec<Transition>, bool) {
     let Some(text) = text else { return (Vec::new(), false) };
     let Ok(all) = holdfast_domain::json::from_str::<Vec<&RawValue>>(text) else {

@@ -5,7 +5,7 @@
 //! filters are skipped, up to [`LOOKED_AT_MAX`](crate::LOOKED_AT_MAX) orders.
 //!
 //! `orders` includes `unfinished_orders` and `completed_orders`, which have their own indexes. `ONLY orders`
-//! contains orders that have failed or were cancelled, and those that the previous version has accepted.
+//! contains orders that have ever failed, that were cancelled, or that the previous version has accepted.
 
 use holdfast_domain::{CustomerRef, Order, OrderId, OrderStatus, ProductId};
 use jiff::Timestamp;
@@ -88,8 +88,8 @@ impl Store {
         .await
     }
 
-    /// Whether each of these orders exists. An order with another time than the given one is another order that has got the
-    /// same id. An archived order does not exist any more.
+    /// Whether each of these orders exists. If the time differs from the given one, it is a different order
+    /// that has got the same id. An archived order does not exist any more.
     ///
     /// # Errors
     /// The database is not available.
@@ -163,7 +163,7 @@ impl OrderPage {
         Ok(last.map(OrderPlace::from))
     }
 
-    /// Whether a page has filters in addition to the one of its index.
+    /// Whether a page needs filters in addition to the one of its index.
     fn is_filtered(&self) -> bool {
         let filters = [self.customer.is_some(), self.product.is_some(), self.status.is_some()];
         filters.into_iter().filter(|given| *given).count() > 1
@@ -251,7 +251,7 @@ impl OrderPage {
         }
     }
 
-    /// All filters again; the index's own one costs nothing.
+    /// The filters that the index may not have applied. To apply the status twice costs nothing.
     fn push_filters(&self, query: &mut QueryBuilder<Postgres>) {
         query.push(" WHERE true");
         if let Some(status) = self.status {

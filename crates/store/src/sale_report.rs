@@ -15,8 +15,8 @@ use crate::{
     time::{Time, interval},
 };
 
-/// Buckets of lock waits: bucket `n` has the waits below 2^(n+1) µs that are not in the previous bucket;
-/// the last bucket has all longer ones. 2^26 µs are a minute.
+/// Buckets of lock waits: bucket `n` has the waits below 2^(n+1) µs that are not in an earlier bucket;
+/// the last bucket also has all longer ones. 2^26 µs are about a minute.
 pub const LOCK_WAIT_BUCKETS: usize = 26;
 
 /// The most rows that are deleted at once.
@@ -36,7 +36,7 @@ pub struct SaleSecond {
     pub lock_waits: [u64; LOCK_WAIT_BUCKETS],
 }
 
-/// The report of a sale so far. Other sales of the same product are not distinguished.
+/// The report of a sale so far. What another sale of the same product sells counts, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SaleReport {
     /// Units sold since the sale was recorded, minus returned units.
@@ -93,8 +93,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes counts that are older than `age`, a limited number of rows. Returns the number of deleted
-    /// rows.
+    /// Deletes counts that are older than `age`, up to a limited number of rows. Returns the number of
+    /// deleted rows.
     ///
     /// # Errors
     /// The database is not available.
@@ -118,8 +118,8 @@ impl Store {
         Ok(gone.rows_affected())
     }
 
-    /// Sums up the ledger from where the last report stopped, because a hot product has an entry for
-    /// each batch.
+    /// Sums up the ledger from where the last report stopped, because the ledger of a hot product has
+    /// an entry for each batch.
     async fn sum_up(&self, name: &SaleName, waits: WhenLocked) -> Result<(), StoreError> {
         let mut transaction = self.begin_change(self.wait_in_database(waits)).await?;
         sqlx::query!(

@@ -1,7 +1,7 @@
 //! Flash sales: stored here, and enforced by the batches that lock a product's row.
 //!
-//! The row of a product has its sales as one JSON value. It is written under the lock of the row, in the transaction
-//! that writes the tables. So a batch that has locked the row knows the sales without another query.
+//! The row of a product contains its sales as one JSON value, which is written under the lock of the row, in the
+//! transaction that writes the tables. So a batch that has locked the row knows the sales without another query.
 
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
@@ -38,7 +38,7 @@ pub enum PutSaleError {
     /// There are [`SALES_MAX`] sales already.
     #[error("there are already {SALES_MAX} sales")]
     Full,
-    /// It has begun, and the change concerns its start or its products.
+    /// The sale has begun, and the change concerns its start or its products.
     #[error("the start and the products of a sale that has begun cannot be changed")]
     Begun,
     /// Orders of these products that count for its limit may have been archived before the sale was recorded.
@@ -67,7 +67,7 @@ impl ChangeError for PutSaleError {
     }
 }
 
-/// The columns of a [`SaleRow`], and the tables that they are from.
+/// The columns of a [`SaleRow`], and the table that they are from.
 macro_rules! sales {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         SELECT id, name, starts_at AS "starts_at: Time", ends_at AS "ends_at: Time",
@@ -308,8 +308,8 @@ impl Store {
     }
 }
 
-/// The time since which orders that count for this sale may have been archived. Orders that an open sale counts are
-/// not archived.
+/// The period in which orders that count for this sale may have been archived; `None` if none can be missing. Orders
+/// that an open sale counts are not archived.
 fn uncounted(before: Option<&SaleRow>, sale: &Sale) -> Option<Range<Timestamp>> {
     let gets_limit = sale.per_customer.is_some();
     match before {

@@ -4,7 +4,7 @@
 //! only when no open transaction can see them. A backup, a report or a forgotten session keeps all of them, and a
 //! search by the product's id then reads every version since its start. So a batch remembers the tuple ids (`ctid`) of
 //! the rows that its commit has written, and the next batch looks there first. A tuple id is only a hint: the batch
-//! checks under the lock whether the row is the product's, and otherwise searches by id.
+//! checks under the lock whether the row belongs to the product, and otherwise searches by id.
 
 use std::collections::HashMap;
 

@@ -68,11 +68,11 @@ pub struct CommitError {
 }
 
 impl Store {
-    /// Begins a batch: reads the keys and locks the existing rows in the order of their ids. Unless `mode` waits for
-    /// them, rows that other transactions have locked are left out: [`Store::seen`] distinguishes them from rows that
-    /// do not exist.
+    /// Begins a batch: reads the keys and locks the existing rows. Unless `mode` waits for them, rows that other
+    /// transactions have locked are left out: [`Store::seen`] distinguishes them from rows that do not exist.
     ///
-    /// A pooled connection that turns out to be dead is replaced once, since nothing was written yet. Safe to cancel.
+    /// If the database is not available, for example because a pooled connection is dead, this is tried once more,
+    /// because nothing was written yet. Safe to cancel.
     ///
     /// # Errors
     /// [`StoreError::LockTimeout`] if `mode` waits, or a whole table is locked; the database is not available.
@@ -83,7 +83,7 @@ impl Store {
     ) -> Result<Batch, StoreError> {
         match self.try_lock_batch(wanted, mode).await {
             Err(StoreError::Unavailable(error)) => {
-                tracing::debug!(%error, "a batch is begun once more");
+                tracing::debug!(%error, "a batch is begun again");
                 self.try_lock_batch(wanted, mode).await
             }
             result => result,
@@ -112,7 +112,7 @@ impl Batch {
         &self.allocator
     }
 
-    /// The result of a key before this batch, if there is any.
+    /// The result that a key had before this batch, if any.
     pub fn keyed(&self, key: &IdempotencyKey) -> Option<&KeyedResult> {
         self.keyed.get(&key.id())
     }
@@ -120,7 +120,7 @@ impl Batch {
     /// Reads keys again. Other transactions can no longer use a key of a request whose rows this batch has locked.
     ///
     /// # Errors
-    /// The database refuses or is not available; the transaction is over then.
+    /// The database refuses or is not available. The transaction can then no longer be used.
     pub async fn look_up(&mut self, keys: &[IdempotencyKey]) -> Result<(), StoreError> {
         self.keyed.extend(look_up(&mut self.transaction, keys).await?);
         Ok(())
@@ -129,20 +129,20 @@ impl Batch {
     /// Ends the transaction without a change.
     ///
     /// # Errors
-    /// The connection is lost, which ends it as well.
+    /// The connection is lost, which ends the transaction as well.
     pub async fn release(self) -> Result<(), StoreError> {
         self.transaction.rollback().await?;
         Ok(())
     }
 
     /// Writes the changed stock, its ledger and the records, and sets in the records what is stored. `nonce` is random
-    /// and identifies the batch. If it is dropped before the answer, nothing is written.
+    /// and identifies the batch. If this is dropped before the answer, nothing is written.
     ///
     /// # Errors
-    /// [`StoreError::KeyTaken`] if another transaction took one of the keys in the meantime: the batch finds it when it
-    /// is retried. [`StoreError::LockTimeout`] if another transaction has written one of the keys and does not end: see
-    /// [`Store::taken_keys`]. The database refuses, or is not available. Nothing of the batch is written in any of
-    /// these cases.
+    /// [`StoreError::KeyTaken`] if another transaction took one of the keys in the meantime: the batch finds the key
+    /// when it is retried. [`StoreError::LockTimeout`] if another transaction has written one of the keys and does not
+    /// end: see [`Store::taken_keys`]. The database refuses, or is not available. Nothing of the batch is written in
+    /// any of these cases.
     pub async fn write(
         mut self,
         changes: &[ProductChange],
@@ -160,7 +160,7 @@ impl Batch {
         let enters = |change: &&ProductChange| {
             self.rows.get(&change.product_id).is_none_or(|row| row.enters(change))
         };
-        // Without a row of its own, the outcome of the batch could not be determined.
+        // Without a row of its own, it could not be determined whether the batch was committed.
         let entry = changes.iter().find(enters);
         let entry = entry.map(|change| Evidence::Entry(change.product_id, change.version));
         let evidence =

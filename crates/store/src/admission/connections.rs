@@ -8,7 +8,8 @@ use crate::{
 };
 
 impl Store {
-    /// A connection for a batch; the wait for it is counted. Not proved to be alive: a batch finds out before it writes.
+    /// A connection for a batch. The wait for it is measured. It may be dead, which a batch notices
+    /// before it writes.
     pub(crate) async fn admission(&self) -> Result<Session, sqlx::Error> {
         self.counted_admission(self.admission.acquire_for_writing(Proof::None)).await
     }

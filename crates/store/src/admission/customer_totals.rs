@@ -11,7 +11,7 @@ use crate::{error::StoreError, time::Time};
 /// units.
 const COUNTED_MAX: i64 = 10_000;
 
-/// The quantity for such a customer. It exceeds any limit.
+/// The quantity that counts for such a customer. It exceeds any limit.
 const TOO_MANY: i64 = 1_000_000_000;
 
 impl Batch {
@@ -23,7 +23,7 @@ impl Batch {
     /// say: each condition for which another index could be used is written so that it cannot be.
     ///
     /// # Errors
-    /// The database refuses or is not available; the transaction is over then.
+    /// The database refuses or is not available. The transaction can then no longer be used.
     pub async fn count_customer_totals(
         &mut self,
         limits: &[(ProductId, CustomerLimit)],

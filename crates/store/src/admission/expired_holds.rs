@@ -1,4 +1,4 @@
-//! Holds whose time is over and whose units are not back in stock.
+//! Expired holds whose units are not back in stock.
 
 use holdfast_domain::{HeldUnits, HoldId, ProductId};
 use jiff::Timestamp;
@@ -9,20 +9,20 @@ use crate::{error::StoreError, store::Store, time::Time};
 /// The most expired holds that one batch returns.
 pub const EXPIRED_HOLDS_MAX: usize = 2048;
 
-/// A hold whose time is over and whose units are not back in stock.
+/// An expired hold whose units are not back in stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpiredHold {
     /// The hold.
     pub id: HoldId,
     /// Its product.
     pub product_id: ProductId,
-    /// When its time was over.
+    /// When it expired.
     pub expired_at: Timestamp,
 }
 
 impl Store {
-    /// Expired holds whose units are not back in stock, the oldest first: `limit` of those that
-    /// expired at `since` or later and are not of the products `without`. Safe to cancel.
+    /// Expired holds whose units are not back in stock, oldest first: at most `limit` of those that expired at `since`
+    /// or later and are not for one of the products `without`. Safe to cancel.
     ///
     /// # Errors
     /// The database is not available.
@@ -60,14 +60,14 @@ impl Store {
 }
 
 impl Batch {
-    /// The expired holds of these products whose units are not back in stock: of each product the oldest, at most so
-    /// many, and [`EXPIRED_HOLDS_MAX`] in all, without those whose rows others have locked. The products must be locked
-    /// by this batch.
+    /// The expired holds of these products whose units are not back in stock: for each product, the oldest ones, up to
+    /// the number given with it, and at most [`EXPIRED_HOLDS_MAX`] in all. Holds whose rows other transactions have
+    /// locked are left out. This batch must have locked the products.
     ///
     /// Only the index by product and time has this order, so no plan reads the expired holds of other products.
     ///
     /// # Errors
-    /// The database refuses or is not available; the transaction is over then.
+    /// The database refuses or is not available. The transaction can then no longer be used.
     pub async fn expired_holds(
         &mut self,
         products: &[(ProductId, i64)],

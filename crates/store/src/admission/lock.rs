@@ -4,8 +4,8 @@
 //! in the order of their ids (`ORDER BY id` below the locking step). With [`LockMode::WaitFor`], a batch waits before
 //! it has any lock, and then leaves out rows that are locked.
 //!
-//! No batch waits for long: `lock_timeout` of its session is the time in which one batch hands its rows over to another.
-//! Orders and holds that a batch needs are locked with `SKIP LOCKED`, because it has locked products by then.
+//! No batch waits for long: its `lock_timeout` is the time in which one batch hands its rows over to another. Orders
+//! and holds that a batch needs are locked with `SKIP LOCKED`, because it has locked products by then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ use crate::{
 /// How a batch handles a row of a product that another transaction has locked. Locked rows of orders and holds are left
 /// out in every mode.
 ///
-/// A wait lasts no longer than another batch needs for its work: see `hand_over`. For a row that stays locked longer,
+/// A wait lasts no longer than another batch needs for its work: see `hand_over`. If a row stays locked for longer, its
 /// requests wait without a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockMode {
@@ -60,8 +60,8 @@ pub struct WantedRows<'a> {
 /// What a batch has locked and read.
 #[derive(Debug, Default)]
 pub(super) struct LockedBatch {
-    /// The transaction's id; empty if there was no product to lock. Tells whether the batch was committed, if its
-    /// commit is not answered.
+    /// The transaction's id; empty if no product was locked. It shows whether the transaction has ended, if the commit
+    /// is not answered.
     pub xid: String,
     pub allocator: StockAllocator,
     /// By [`IdempotencyKey::id`].
@@ -81,7 +81,7 @@ pub(super) struct LockedRow {
     pub has_fresh_entry: bool,
 }
 
-/// The statements of a batch's first round trip, in the order in which they are sent.
+/// The kinds of statements in a batch's first round trip.
 #[derive(Clone, Copy, Debug)]
 enum LockStep {
     /// A statement that returns no rows.
@@ -151,7 +151,7 @@ impl LockScript {
         self.steps.push(step);
     }
 
-    /// Executes a prepared statement with arrays, unless the last of them is empty.
+    /// Executes a prepared statement with arrays, unless the last array is empty.
     fn execute(&mut self, step: LockStep, statement: &str, lists: &[String]) {
         if lists.last().is_some_and(|list| !list.is_empty()) {
             let lists = lists.join("}','{");
@@ -164,8 +164,8 @@ impl LockScript {
     }
 }
 
-/// Begins a transaction, reads the keys and locks the rows, in one round trip. Waits for a lock for `wait`. The connection
-/// must have executed [`PREPARE`](crate::prepared::PREPARE).
+/// Begins a transaction, reads the keys and locks the rows, in one round trip. Waits for a lock for at most `wait`. The
+/// connection must have executed [`PREPARE`](crate::prepared::PREPARE).
 pub(super) async fn lock(
     session: &mut Session,
     wanted: &WantedRows<'_>,
@@ -240,7 +240,7 @@ impl LockedBatch {
     fn product(&mut self, row: &PgRow, wanted: &WantedRows<'_>) -> Result<(), StoreError> {
         let id = ProductId(row.try_get("id")?);
         if !wanted.products.contains(&id) {
-            // The row of another product has the tuple id now.
+            // The tuple id now belongs to the row of another product.
             return Ok(());
         }
         let locked = LockedRow {

@@ -1,6 +1,7 @@
-//! Rows that a batch could not lock: whether they exist, and their versions.
+//! Rows that a batch could not lock: whether they exist, their versions, and keys that open transactions have
+//! written.
 //!
-//! These queries run on connections of admission and wait for no row.
+//! These queries do not wait for rows of products, orders or holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +33,7 @@ pub struct SeenRows {
     pub holds: BTreeSet<HoldId>,
 }
 
-/// Writes keys for a moment. One message: a `DO` block takes no parameters, so the keys stand in its text.
+/// Writes keys for a moment. This is one message. A `DO` block has no parameters, so its text contains the keys.
 const TAKEN_KEYS: &str = r"
 BEGIN;
 SET LOCAL lock_timeout = 1;
@@ -64,7 +65,7 @@ SELECT current_setting('holdfast.taken_keys') AS taken;
 ROLLBACK";
 
 impl Store {
-    /// Which of these rows exist. Takes no lock and waits for none. Safe to cancel.
+    /// Which of these rows exist. Neither locks rows nor waits for locks. Safe to cancel.
     ///
     /// # Errors
     /// The database is not available.
@@ -107,9 +108,9 @@ impl Store {
         Ok(seen)
     }
 
-    /// Which of these keys another transaction has written and not committed yet: a batch that writes one of
-    /// them waits for that transaction. This writes each of them and rolls back, with no row of a product locked, and
-    /// waits no longer than a millisecond for each. Safe to cancel.
+    /// Which of these keys another transaction has written and not committed yet: a batch that writes such a key
+    /// waits for that transaction. This writes the keys and rolls back, without locking a row of a product, and waits
+    /// for at most a millisecond for each key. Safe to cancel.
     ///
     /// # Errors
     /// The database refuses, or is not available. Nothing is left behind.
@@ -125,7 +126,7 @@ pub(crate) async fn taken_keys(
 ) -> Result<BTreeSet<u128>, StoreError> {
     let keys: Vec<_> = keys.iter().map(|key| key.key.to_string()).collect();
     let sql = TAKEN_KEYS.replace("{keys}", &keys.join(","));
-    // Only UUIDs are put into the text. The session is outside of a transaction before and after it.
+    // Only UUIDs are put into the text. The session is outside of a transaction before and after this message.
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(session).await?;
     let taken: String = rows.first().map_or(Ok(String::new()), |row| row.try_get("taken"))?;
     taken

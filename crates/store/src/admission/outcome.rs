@@ -6,8 +6,8 @@ use holdfast_domain::{OrderId, ProductId};
 
 use crate::{error::StoreError, store::Store};
 
-/// Identifies a batch. Its transaction id tells whether it has ended, and its nonce whether the rows are its own:
-/// after a crash, the server may assign a transaction id again that was not written to the log.
+/// Identifies a batch. Its transaction id shows whether it has ended, and its nonce whether the rows are its own:
+/// after a crash, the server may assign a transaction id again if that id was not written to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchToken {
     pub(super) xid: String,
@@ -37,8 +37,9 @@ pub enum BatchOutcome {
 const POLL: Duration = Duration::from_millis(50);
 
 impl Store {
-    /// How the batch ended. Waits until its transaction has ended and the database answers, and if it was committed, until a
-    /// synchronous standby has it as well. The caller limits the time. Safe to cancel and to call again.
+    /// How the batch ended. Waits until its transaction has ended and the database answers. If it was committed,
+    /// also waits until a synchronous standby has it. The caller limits the time. Safe to cancel and to call
+    /// again.
     pub async fn outcome(&self, token: &BatchToken) -> BatchOutcome {
         loop {
             match self.look_up(token).await {
@@ -53,15 +54,15 @@ impl Store {
     }
 
     async fn look_up(&self, token: &BatchToken) -> Result<Option<BatchOutcome>, StoreError> {
-        // In this order: after the end of the transaction, its rows are there or never will be.
+        // The order matters: after the end of the transaction, its rows exist or never will.
         let status = sqlx::query_scalar!("SELECT pg_xact_status($1::text::xid8)", token.xid)
             .fetch_one(self.reads())
             .await;
         match status {
             Ok(Some(status)) if status == "in progress" => return Ok(None),
             Ok(_) => {}
-            // "transaction ID … is in the future": lost in a crash, so it was not committed. The rows
-            // confirm it.
+            // "transaction ID … is in the future": the transaction was lost in a crash, so it was not committed.
+            // The missing rows confirm this.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22023") => {}
             Err(error) => return Err(error.into()),
         }

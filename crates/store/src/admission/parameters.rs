@@ -1,11 +1,11 @@
-//! The parameters of a statement that consists of units: a column and its values are in one place, and the number of
-//! the parameter results from the order in which they are added.
+//! The parameters of a statement that consists of units. A unit keeps a column and its values in one place.
+//! Parameters are numbered in the order in which they are added.
 
 use std::fmt;
 
 use sqlx::{Encode, Postgres, Type, postgres::PgArguments};
 
-/// Adds parameters, one after the other.
+/// Collects parameters.
 #[derive(Default)]
 pub(super) struct Parameters {
     arguments: PgArguments,
@@ -18,7 +18,7 @@ pub(super) struct Parameter {
     number: usize,
 }
 
-/// Rows in the text of a statement: array parameters, a column each, which the server unnests.
+/// Rows in the text of a statement: an array parameter for each column. The server unnests them.
 #[derive(Clone, Copy)]
 pub(super) struct ParameterRows {
     name: &'static str,
@@ -62,8 +62,8 @@ impl ParameterRows {
     }
 }
 
-/// Adds rows: `rows!(parameters, name { column: "type of the array" = values, … })`. Returns with the error of a value that
-/// cannot be sent.
+/// Adds rows: `rows!(parameters, name { column: "type of the array" = values, … })`. If a value cannot be
+/// sent, returns the error from the calling function.
 macro_rules! rows {
     ($parameters:expr, $name:ident { $($column:ident: $type:literal = $values:expr),+ $(,)? }) => {{
         const COLUMNS: &[(&str, &str)] = &[$((stringify!($column), $type)),+];

@@ -38,7 +38,7 @@ pub struct OrderRecord<'a> {
     pub lines: &'a [AllocatedLine],
     /// The shop's name for the customer.
     pub customer_ref: Option<&'a str>,
-    /// A JSON text that is kept with the order.
+    /// A JSON text that is stored with the order.
     pub metadata: Option<&'a str>,
     /// The W3C `traceparent` of its request, if that is sampled.
     pub trace_context: Option<&'a str>,
@@ -79,7 +79,7 @@ pub struct EndedHold {
 pub struct CancelledOrder<'a> {
     /// The order.
     pub id: OrderId,
-    /// The operator who wanted it, if that is to be kept.
+    /// The operator who requested it, if that is recorded.
     pub ordered: Option<Attribution<'a>>,
 }
 

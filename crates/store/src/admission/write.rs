@@ -1,11 +1,11 @@
 //! The one statement that writes a batch.
 //!
-//! Its parameters are arrays, a column of each kind of record, which the server unnests: one round trip, whatever the
-//! size of the batch. Most batches have only plain orders (of one line, from stock). They have a shorter statement,
-//! without the parts that they do not need.
+//! Its parameters are arrays, one for each column of each kind of record, which the server unnests. So a batch of any
+//! size needs one round trip. Most batches have only plain orders (of one line, from stock). They use a shorter
+//! statement, without the parts that they do not need.
 //!
-//! Both statements are made of [units](super::parameters), so they are not checked at compile time. Each text is made
-//! once and never differs, so each connection prepares it once.
+//! Both statements are made of [units](super::parameters), so they are not checked at compile time. Each text is built
+//! once and then always the same, so each connection prepares it once.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -39,7 +39,7 @@ struct Other {
     hold: ParameterRows,
 }
 
-/// What the statement answers.
+/// The answer to the statement.
 #[derive(FromRow)]
 struct WrittenIds {
     /// The ids of the new orders, in the order of the records.
@@ -56,8 +56,8 @@ struct WrittenIds {
 }
 
 impl Records<'_> {
-    /// Runs the statement, and says in the records what is stored of new orders and holds. Gives the tuple ids of the
-    /// products' new versions. The caller's transaction is rolled back if this fails.
+    /// Runs the statement, and sets in the records what is stored of new orders and holds. Returns the tuple ids of the
+    /// products' new versions. If this fails, the caller must roll the transaction back.
     pub(super) async fn write(
         &mut self,
         changes: &[ProductChange],
@@ -231,7 +231,7 @@ fn first_lines<T>(orders: &[OrderRecord<'_>], value: impl Fn(&AllocatedLine) -> 
     orders.iter().filter_map(|order| order.lines.first()).map(value).collect()
 }
 
-/// A column of the records; none if no record has a value there, so that the server reads no array of NULLs.
+/// A column of the records; `None` if no record has a value in it, so that the server reads no array of NULLs.
 fn sparse<'r, R, T>(
     records: &'r [R],
     value: impl Fn(&'r R) -> Option<T>,
@@ -243,9 +243,9 @@ fn sparse<'r, R, T>(
     Some(column)
 }
 
-/// The stock, its ledger, and the orders with their first lines. The rows of the products are locked, so they are where
-/// they were found. The orders are numbered here, so that their ids can be given back in the order of the array;
-/// `RETURNING` promises no order.
+/// The stock, its ledger, and the orders with their first lines. The rows of the products are locked, so they are still
+/// where they were found. The orders get their ids here, so that the ids can be returned in the order of the array;
+/// `RETURNING` guarantees no order.
 fn common_parts(Common { change, nonce, order }: &Common) -> String {
     format!(
         r"
@@ -283,8 +283,7 @@ fn common_parts(Common { change, nonce, order }: &Common) -> String {
 }
 
 fn plain_statement(common: &Common) -> String {
-    // Keys are written in their order, so that two replicas that are given the same ones wait for each other in one
-    // direction only.
+    // Keys are written in sorted order, so that two batches with the same keys cannot wait for each other.
     format!(
         r"WITH {common_parts}, keyed AS (
             INSERT INTO idempotency_keys (key, fingerprint, kind, result_id)

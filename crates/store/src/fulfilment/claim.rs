@@ -23,15 +23,15 @@ pub struct Claim {
     pub order_id: OrderId,
     /// The number of this claim, which every write states.
     pub attempt: i32,
-    /// A random number, the same for all orders of a batch; `None` for an order that was accepted by an
-    /// earlier release without it. Together with the id it is unique for all time, while an id can be
-    /// assigned again after a restore.
+    /// A random number, the same for all orders of a batch; `None` for an order that an earlier release
+    /// accepted without it. The number and the order's id together are never used again, while an id alone
+    /// can be assigned again after a restore.
     pub nonce: Option<i64>,
     /// The number of attempts since the order was accepted or replayed, including this one; attempts that do
     /// not count (see [`AttemptResult`]) are not included.
     pub tries: i32,
-    /// The number of earlier attempts that the receiver may have accepted: the order was sent, and there was
-    /// no clear answer.
+    /// The number of earlier attempts that the receiver may have accepted, because the order was sent
+    /// without a clear answer.
     pub unclear: i32,
     /// Whether it was taken over from a worker with an expired lease.
     pub taken_over: bool,
@@ -96,14 +96,14 @@ impl ClaimRow {
 }
 
 impl Store {
-    /// Claims the orders in `ids` that are pending, or processing with an expired lease. The others are
-    /// finished, claimed by another worker, or locked at the moment.
+    /// Claims the orders in `ids` that are pending, or processing with an expired lease. The others have
+    /// ended, are claimed by another worker, or are locked at the moment.
     ///
-    /// This reads nothing that could be large or invalid, so the attempt counts whatever the order does to
-    /// its worker afterwards.
+    /// No large or invalid column makes this fail, so the attempt counts whatever the order does to its
+    /// worker afterwards.
     ///
     /// # Errors
-    /// The database is not available. Orders may be claimed then; their lease will expire.
+    /// The database is not available. Orders may have been claimed; their leases will expire.
     pub async fn claim(&self, ids: &[OrderId], lease: Duration) -> Result<Vec<Claim>, StoreError> {
         let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
         let rows = checked!(

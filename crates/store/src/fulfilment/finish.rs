@@ -25,7 +25,7 @@ pub enum AttemptResult {
     Failed(String),
     /// The order must be tried again after the delay, with the reason.
     Retry(Duration, String),
-    /// The same, but the attempt does not count, because the failure was not caused by the order.
+    /// Like [`Self::Retry`], but the attempt does not count, because the order did not cause the failure.
     Postponed(Duration, String),
     /// The order was not tried, because the worker is shutting down. This does not count either.
     HandedBack,
@@ -36,7 +36,7 @@ pub enum AttemptResult {
 pub enum Taken {
     /// Certainly not: the order was not sent, or it was refused.
     Never,
-    /// It may have accepted it.
+    /// It may have been accepted.
     Maybe,
 }
 
@@ -46,8 +46,8 @@ pub struct EndedClaim {
     /// The number of the claim.
     pub attempt: i32,
     pub verdict: AttemptResult,
-    /// Whether the receiver may have accepted the attempt. From its beginning, a claim counts as possibly accepted,
-    /// until it ends with [`Taken::Never`]. So if a worker dies, its orders may be fulfilled.
+    /// Whether the receiver may have accepted the attempt. A claim counts as possibly accepted from its beginning,
+    /// until it ends with [`Taken::Never`]. So if a worker dies, its orders count as possibly fulfilled.
     pub taken: Taken,
 }
 
@@ -68,7 +68,7 @@ macro_rules! not_taken_after {
     "] $($to)+) };
 }
 
-/// The columns of an order that ends, except those that are NULL then.
+/// The columns of an order that has ended, except those that are then NULL.
 macro_rules! moved_columns {
     ($($to:tt)+) => { $crate::sql::part!([r"
         id, product_id, quantity, unit_price_minor, line_count,
@@ -190,7 +190,7 @@ impl Store {
 }
 
 /// A reason in a form that the database accepts. It may contain the answer of another system, which can have any length
-/// and contain NUL, which PostgreSQL does not accept in a text.
+/// and can contain NUL. PostgreSQL does not accept NUL in a text.
 fn reason(text: &str) -> String {
     text.chars().filter(|char| *char != '\0').take(REASON_MAX).collect()
 }

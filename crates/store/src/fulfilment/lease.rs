@@ -7,7 +7,8 @@ use holdfast_domain::OrderId;
 use super::written::{WrittenClaims, WrittenRow, held_claim, missed_and_written};
 use crate::{error::StoreError, sql::checked, store::Store, time::interval};
 
-/// The history of an order that is taken from a worker whose lease has expired.
+/// The steps that are added to the history of an order when it is taken from a worker whose lease has
+/// expired.
 macro_rules! lease_ran_out {
     ($($to:tt)+) => { $crate::sql::part!([r#"
         jsonb_build_object('status', 'processing', 'at', orders.processing_at),
@@ -15,7 +16,8 @@ macro_rules! lease_ran_out {
     "#] $($to)+) };
 }
 
-/// The detail of the last entry. It marks an order that a sweep has put back.
+/// The detail of the last step. If it is the last step of an order, the order was taken from a worker: see
+/// [`Claim::taken_over`](super::Claim::taken_over).
 macro_rules! lease_ran_out_detail {
     ($($to:tt)+) => { $crate::sql::part!([r"'the lease of its worker ran out'"] $($to)+) };
 }

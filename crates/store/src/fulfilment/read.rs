@@ -13,8 +13,8 @@ use crate::{
 /// An order that was claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedOrder {
-    /// The number of times that the order went back to pending since then, whether the attempt counted or not;
-    /// at most 50.
+    /// The number of times that the order has gone back to pending since [`Self::since`], whether the attempt
+    /// counted or not; at most 50.
     pub returns: u32,
     /// When it was accepted, or last replayed.
     pub since: jiff::Timestamp,
@@ -24,7 +24,7 @@ pub struct ClaimedOrder {
     pub lines: Vec<OrderLine>,
     /// The shop's reference for the customer.
     pub customer_ref: Option<CustomerRef>,
-    /// Data of the shop that is kept with the order.
+    /// Data of the shop that is stored with the order.
     pub metadata: Option<Metadata>,
 }
 
@@ -39,7 +39,7 @@ pub struct ReadOrder {
 }
 
 /// The largest order in bytes that is read for fulfilment, as measured by [`Store::claimed`]. Orders that this
-/// API or the previous version has accepted have less than half of it.
+/// or the previous version of the API has accepted are less than half as large.
 pub const CLAIMED_BYTES_MAX: u32 = 1024 * 1024;
 
 /// A row of [`Store::claimed`]. An order that is too large has neither metadata nor history here, and an order
@@ -82,7 +82,7 @@ impl TryFrom<ClaimedRow> for ClaimedOrder {
             row.created_at.ok_or_else(|| corrupt("it has no time of creation".to_owned()))?;
         let created_at = created_at.to_jiff();
         let (earlier, _) = history(row.earlier.as_deref());
-        // Only replays have the name of an operator.
+        // Of the steps back to pending, only replays have the name of an operator.
         let replay = earlier.iter().rposition(is_replay);
         let of_now = &earlier[replay.map_or(0, |at| at + 1)..];
         let returns = of_now.iter().filter(|step| step.status == OrderStatus::Pending).count();
@@ -104,9 +104,9 @@ fn is_replay(step: &Transition) -> bool {
 
 impl Store {
     /// Reads claimed orders, in the order of `ids`: always the first one, and the following ones as long as all
-    /// before them together have less than `bytes`. Missing orders must be requested again, except those before
-    /// another order that was read: they no longer exist. An order of more than [`CLAIMED_BYTES_MAX`] is not
-    /// read.
+    /// orders before them together have less than `bytes`. Missing orders must be requested again, except those
+    /// before another order that was read: they no longer exist. An order of more than [`CLAIMED_BYTES_MAX`] is
+    /// not read.
     ///
     /// # Errors
     /// The database is not available, or cannot read one of them.

@@ -29,7 +29,7 @@ pub struct SweepRule {
     /// How long the next message has been waiting in the queue. A younger order may be in the queue behind it, so
     /// publishing it again would only make a long queue longer.
     pub waiting: Duration,
-    /// An order is lost if it has been pending for this much longer.
+    /// An order counts as lost if it has been pending for this much longer than `waiting`.
     pub lost_after: Duration,
     /// The queue has lost everything that it had at this time: orders that have been pending since an earlier time are
     /// lost, whatever `waiting` and `lost_after` are.
@@ -63,7 +63,7 @@ macro_rules! pending_too_long {
     "] $($to)+) };
 }
 
-/// The same for an order with a creation time in the future.
+/// Like [`pending_too_long`], for an order with a creation time in the future.
 macro_rules! pending_ahead_of_time {
     ($($to:tt)+) => { $crate::sql::part!([r"
         (
@@ -74,7 +74,7 @@ macro_rules! pending_ahead_of_time {
     "] $($to)+) };
 }
 
-/// Whether the claim on a processing order has expired.
+/// Whether the claim on a processing order has expired, or its time is too far in the future.
 macro_rules! left_behind {
     ($($to:tt)+) => { $crate::sql::part!([r"
         (lease_until < now() OR lease_until > now() + $5::interval)
@@ -106,8 +106,8 @@ impl Store {
     ) -> Result<(Vec<Swept>, Option<SweptUpTo>), StoreError> {
         // Orders with a creation time in the future, because the clock was set back, are marked with the current time
         // and found once; they do not affect where the next step continues. Only the old end of each index is read, up
-        // to the age of the oldest waiting message, and not the whole of a long queue each time. Orders of the previous
-        // version are in `orders` itself, and are read along its index by status.
+        // to the age of the oldest waiting message, and not the whole of a long queue each time. Replayed orders, and
+        // those of the previous version, are in `orders` itself, and are read along its index by status.
         let rows = checked!(
             SweptRow,
             [

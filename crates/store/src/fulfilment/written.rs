@@ -2,7 +2,7 @@
 
 use holdfast_domain::OrderId;
 
-/// The result of writing about claims. The claims on all other orders are lost.
+/// The result of a statement that writes about claims. The claims on all orders that are not listed here are lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WrittenClaims {
     /// The orders for which it was written.

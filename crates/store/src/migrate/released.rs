@@ -1,20 +1,19 @@
 //! Released migrations that take long on a large table, although they run in one transaction.
 //!
-//! If the table has rows, the slow part runs before the migration, in steps while programs write, and the migration
-//! then skips it. The file of the migration, and so its checksum, stays as it was released. A step that has already
-//! been done does nothing, so an interrupted migration can continue.
+//! If the table has rows, the slow part runs before the migration, in steps, while programs write. The migration
+//! then skips that part. The file of the migration, and so its checksum, stays as it was released. A step that has
+//! already been done does nothing, so an interrupted migration can continue.
 
 /// The part of a migration that is about one table.
 pub(super) struct InSteps {
     pub version: i64,
     pub table: &'static str,
     pub steps: &'static [MigrationStep],
-    /// What the migration skips in addition to the texts of the steps: each text from its first words to its last
-    /// ones.
+    /// What the migration skips in addition to the texts of the steps.
     pub left_out: &'static [MigrationPart],
 }
 
-/// Words with which a part of a migration's text begins and ends.
+/// The words with which a part of a migration's text begins, and those with which it ends.
 pub(super) type MigrationPart = (&'static str, &'static str);
 
 pub(super) enum MigrationStep {
@@ -26,7 +25,7 @@ pub(super) enum MigrationStep {
     Validate { constraint: &'static str },
     /// Builds an index concurrently instead of in the migration: its name, and the rest of its definition.
     Index { name: &'static str, on: &'static str },
-    /// Writes for a limited number of rows at a time, until there are no more.
+    /// Writes the opening entries of products into the stock ledger, for a limited number of products at a time.
     OpeningEntries,
 }
 
@@ -44,7 +43,7 @@ pub(super) const IN_STEPS: [InSteps; 3] = [
                     ADD COLUMN held bigint NOT NULL DEFAULT 0,
                     ADD CONSTRAINT products_held_check CHECK (held >= 0) NOT VALID",
             },
-            // From here on, each change of stock has its entry, also changes by the previous release.
+            // From here on, each change of stock has its entry, including changes by the previous release.
             MigrationStep::Parts {
                 unless: "SELECT to_regclass('stock_ledger') IS NOT NULL",
                 parts: &[

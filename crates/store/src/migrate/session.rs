@@ -85,8 +85,8 @@ impl MigrationSession {
         Ok(Self { connection, servers, limit })
     }
 
-    /// Makes a change without waiting long for a lock. If it does not get its locks immediately, it rolls back and
-    /// tries again.
+    /// Makes a change without waiting long for a lock. If the change does not get its locks at once, it is rolled
+    /// back and tried again.
     pub(super) async fn with_locks(
         &mut self,
         what: &str,
@@ -132,8 +132,8 @@ impl MigrationSession {
         Ok(())
     }
 
-    /// Builds an index without blocking others, and again if an interrupted build has left it behind. Waits for
-    /// older transactions; no other session waits behind it.
+    /// Builds an index without blocking others. If an interrupted build has left the index behind, drops it
+    /// first. Waits for older transactions; no other session waits behind it.
     pub(super) async fn build(
         &mut self,
         index: &str,
@@ -182,7 +182,7 @@ impl MigrationSession {
         if !exists {
             return Ok(false);
         }
-        // The name is one of the constants above.
+        // The name is a constant of `released`.
         let sql = format!("SELECT EXISTS (SELECT FROM {table})");
         Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut self.connection).await?)
     }
@@ -242,7 +242,7 @@ pub(super) async fn tell(servers: &Servers, what: &str) {
         }
         connection.close().await
     };
-    // This is only information for users.
+    // This only informs users, so a failure does not matter.
     if let Ok(Err(error)) = tokio::time::timeout(TELL_EVERY, looking).await {
         tracing::debug!(%error, "the oldest transactions could not be looked up");
     }
@@ -252,7 +252,7 @@ pub(super) fn is_lock_timeout(error: &sqlx::migrate::MigrateError) -> bool {
     use sqlx::migrate::MigrateError::{Execute, ExecuteMigration};
 
     let (Execute(error) | ExecuteMigration(error, _)) = error else { return false };
-    // lock_not_available; deadlock_detected: with a program that locks in another order.
+    // lock_not_available, or deadlock_detected: a program locks in another order.
     error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code)

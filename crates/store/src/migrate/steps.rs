@@ -9,7 +9,7 @@ use super::{
     session::{MigrateError, MigrationChange, MigrationSession},
 };
 
-/// The number of products that get their first entry in the ledger at a time.
+/// The number of products that get their opening entry in the ledger at a time.
 const PRODUCTS_AT_ONCE: i64 = 1000;
 
 impl MigrationSession {
@@ -55,10 +55,11 @@ impl MigrationSession {
         self.with_locks(&what, MigrationChange::Sql(sql)).await
     }
 
-    /// Writes the first entry of each product that has none into the ledger of stock.
+    /// Writes an opening entry into the stock ledger for each product that has none.
     ///
-    /// Changes of stock in the meantime write their own entries. The first entry of a product comes before these.
-    /// If a change takes the version of the first entry at the same time, the entry is written in the next round.
+    /// Changes of stock in the meantime write their own entries. The opening entry of a product comes before
+    /// them. If a change takes the version of an opening entry at the same time, that entry is written in the
+    /// next round.
     async fn write_opening_entries(&mut self) -> Result<(), MigrateError> {
         loop {
             let (mut after, mut left) = (i64::MIN, 0);
