@@ -36,7 +36,7 @@ pub enum CacheError {
     Metrics(#[from] metrics::Error),
 }
 
-/// How often a reader waits for another reader's load before it loads the product itself.
+/// How many times a reader waits for another reader's load before it loads the product itself.
 const JOINS: usize = 4;
 /// How long [`Cache::shutdown`] waits for messages that are still to be sent.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -70,7 +70,7 @@ impl<E: Entry> Clone for Cache<E> {
 struct Permission {
     /// For the fill: the nonce, and when Redis gave it.
     lease: Option<(String, i64)>,
-    /// Older values are not kept in memory. `None` if Redis did not answer; then no value is kept.
+    /// Values with an older version are not kept in memory. `None` if Redis did not answer; then no value is kept.
     fence: Option<i64>,
 }
 
@@ -108,9 +108,9 @@ impl<E: Entry> Cache<E> {
         Ok(Self(Arc::new(CacheInner { tiers, registry, tasks, stop, _stop_on_drop: guard })))
     }
 
-    /// Confirms the products that are read here with the database periodically, so that they stay cached. `versions` returns the
-    /// versions of those ids that exist. A value that is not confirmed is loaded again when it is older than
-    /// [`CacheSettings::max_age`]. Must be called once, within a tokio runtime.
+    /// Periodically confirms with the database the products that are read here, so that they stay cached. `versions`
+    /// returns the versions of those ids that exist. A value that is not confirmed is loaded again when it is older
+    /// than [`CacheSettings::max_age`]. Must be called once, within a tokio runtime.
     pub fn confirm_with<F, V, X>(&self, versions: F)
     where
         F: Fn(Vec<i64>) -> V + Send + 'static,
@@ -152,7 +152,8 @@ impl<E: Entry> Cache<E> {
     /// On this replica the result is never older than a change that was passed to [`committed`](Self::committed) or
     /// [`changed`](Self::changed) before the call.
     ///
-    /// Waits at most one Redis timeout. `load` must have its own time limit. Cancellation safe: another caller takes over.
+    /// Waits for at most four loads of other callers, and then for Redis for at most one timeout, before it calls
+    /// `load`. `load` must have its own time limit. Cancellation safe: another caller takes over.
     ///
     /// # Errors
     /// The error of `load`, of this caller or of the one that loaded for it.
@@ -241,7 +242,8 @@ impl<E: Entry> Cache<E> {
         metrics.misses.inc();
         match load().await {
             Ok(Some(entry)) => {
-                // Fill in the value as loaded, without the patches that `land` may apply: those are for this process only.
+                // The fill contains the value as it was loaded, without the patches that `land` may apply: those are
+                // for this process only.
                 let value = RenderedEntry::new(entry, None);
                 let keep = permission
                     .fence
@@ -306,7 +308,7 @@ impl<E: Entry> Cache<E> {
     /// delivered as soon as Redis does.
     pub async fn raise(&self, fences: &[(i64, i64)]) -> FenceGuard<E> {
         let redis = &self.0.redis;
-        // First, so that a cancelled call suspends too.
+        // Created first, so that a cancelled call suspends the products, too.
         let guard = FenceGuard::new(self.0.tiers.clone(), fences.to_vec());
         let texts = fences.chunks(MESSAGE_ITEMS);
         let messages: Vec<_> = texts.map(|some| message::fence(&redis.replica, some)).collect();
@@ -345,7 +347,7 @@ impl<E: Entry> Cache<E> {
         &self.0.registry
     }
 
-    /// The present state.
+    /// The current state.
     pub fn gauges(&self) -> Gauges {
         self.0.gauges()
     }

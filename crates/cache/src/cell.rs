@@ -1,7 +1,7 @@
 //! The state of a product in this process: a value, the fence that makes it outdated, and the load in progress.
 //!
-//! The map in [`crate::l1`] may evict a cell at any time. That is safe: nobody finds an evicted cell again, so an eviction
-//! between miss and fill drops the fill, as a lost lease does in Redis.
+//! The map in [`crate::l1`] may evict a cell at any time. That is safe: an evicted cell is never found again, so an
+//! eviction between miss and fill drops the fill, as a lost lease does in Redis.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +40,7 @@ impl VersionRun {
 #[derive(Clone, Copy)]
 pub(crate) struct CacheMoment {
     pub(crate) now: Instant,
-    /// Values of another generation are not trusted, because the subscription was interrupted since.
+    /// Values of another generation are not trusted, because the subscription has been interrupted since then.
     pub(crate) generation: u64,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct KeepCondition {
     pub(crate) since: CacheMoment,
     /// The fence in Redis after that moment: older values are outdated.
     pub(crate) floor: i64,
-    /// Until when it may be served, unless it is confirmed before.
+    /// Until when the value may be served, unless it is confirmed before then.
     pub(crate) until: Instant,
 }
 
@@ -103,7 +103,7 @@ impl<E: Entry> CellState<E> {
 /// See the module documentation.
 pub(crate) struct Cell<E> {
     state: RwLock<CellState<E>>,
-    /// Whether it was read since it was last confirmed with the database.
+    /// Whether the value has been read since it was last confirmed with the database.
     read: AtomicBool,
 }
 
@@ -163,7 +163,8 @@ impl<E: Entry> Cell<E> {
 
     /// The value, if it may be served.
     pub(crate) fn read(&self, moment: CacheMoment) -> Option<Hit> {
-        // Rendering under the read lock only blocks writers; concurrent readers would have to render it themselves.
+        // Rendering under the read lock blocks only writers. Concurrent readers need the same body and wait for it
+        // anyway.
         self.state.read().current(moment).map(|value| value.hit(Tier::Process))
     }
 
@@ -179,7 +180,7 @@ impl<E: Entry> Cell<E> {
         run.max(kept).filter(|(version, _)| *version >= state.fence_at(moment.now))
     }
 
-    /// Joins the load in progress, or becomes its leader. `armed` says whether a value here may be served.
+    /// Joins the load in progress, or leads a new one. `armed` says whether a value here may be served.
     pub(crate) fn begin(&self, moment: CacheMoment, armed: bool) -> Begin<E> {
         let mut state = self.state.write();
         state.enter(moment.generation);
@@ -254,7 +255,8 @@ impl<E: Entry> Cell<E> {
         state.kept.take_if(|(value, _)| value.entry.version() < version);
     }
 
-    /// A version may have been committed: older values are not served, but readers may still get one.
+    /// A version may have been committed: older values are no longer served from memory, but a load may still return
+    /// one.
     pub(crate) fn suspend(&self, version: i64, until: Instant) {
         let mut state = self.state.write();
         state.raise(version, until);
@@ -285,8 +287,8 @@ impl<E: Entry> Cell<E> {
         state.run = Some(run);
         let Some((value, _)) = &mut state.kept else { return false };
         if !(run.from..run.to).contains(&value.entry.version()) {
-            // It is too old for this range. Another range may still close the gap, and until then the fence prevents it
-            // from being served.
+            // The value is newer than this range, or too old for it. Another range may still close the gap, and until
+            // then the fence prevents an old value from being served.
             return false;
         }
         Arc::make_mut(value).patch(run.to, run.stock);

@@ -1,9 +1,9 @@
 //! Confirms values in memory with the database.
 //!
-//! Messages of other replicas keep the memory up to date within milliseconds, but a writer that cannot reach Redis sends none.
-//! Therefore a value is not served if it was read from the database, or confirmed there, longer ago than
-//! [`CacheSettings::max_age`](crate::CacheSettings::max_age). Products that are being read are confirmed together, twice within
-//! that time, so that readers do not have to wait.
+//! Messages of other replicas keep the memory up to date within milliseconds, but a writer that cannot
+//! reach Redis sends none. Therefore, a value is served only if it was read from the database, or
+//! confirmed there, within [`CacheSettings::max_age`](crate::CacheSettings::max_age). Products that are
+//! being read are confirmed together, twice within that time, so that readers do not have to wait.
 
 use std::{
     collections::HashMap,
@@ -35,7 +35,7 @@ pub(crate) async fn run<E, F, V, X>(
     loop {
         ticks.tick().await;
         for ids in l1.take_read().chunks(AT_ONCE) {
-            // The answer was true at this time or later.
+            // The answer is true for this time or a later one.
             let asked = Instant::now();
             match timeout(max_age, versions(ids.to_vec())).await {
                 Ok(Ok(found)) => {

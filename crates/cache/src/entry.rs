@@ -15,10 +15,11 @@ pub trait Entry: Clone + Send + Sync + 'static {
     /// The units that are left.
     fn stock(&self) -> i64;
 
-    /// Makes this the same product at a later version at which only the stock differs.
+    /// Makes this the same product at a later version that differs only in its stock.
     fn set_stock(&mut self, version: i64, stock: i64);
 
-    /// The response body. Called once per value, and once after stock patches when it is read next; never on a plain hit.
+    /// The response body. Called once for each value, and once at the next read after its stock was patched; never on
+    /// a plain hit.
     fn encode(&self) -> Bytes;
 
     /// Decodes what [`encode`](Self::encode) of this or another release has written. `None` makes the read a miss, so an older

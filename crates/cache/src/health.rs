@@ -29,7 +29,8 @@ pub(crate) enum RedisPhase {
 struct Owed {
     /// The highest version by product.
     fences: HashMap<i64, i64>,
-    /// How often there were too many to keep. If not zero, all products count as changed.
+    /// How many times there were too many fences to keep. If not zero, all products count as
+    /// changed.
     overflows: u64,
 }
 
@@ -103,12 +104,13 @@ impl RedisHealth {
                 owed.fences.remove(id);
             }
         }
-        // Otherwise there was another overflow since, perhaps of products that the sweep had passed.
+        // Otherwise, there was another overflow in the meantime, perhaps of products that the sweep
+        // had passed.
         if owed.overflows == debt.overflows {
             owed.overflows = 0;
         }
-        // Even if more is owed by now: from here on callers deliver their own, so that the debt ends under a steady stream of
-        // changes.
+        // The phase changes even if more is owed by now. From here on, callers deliver their own
+        // invalidations, so that the debt ends under a steady stream of changes.
         if self.phase() == RedisPhase::Down {
             self.set(RedisPhase::Settling);
         }
@@ -169,11 +171,11 @@ mod tests {
         assert!(health.owe_if_down(&[(2, 8)]), "raised while the debt is under way");
         assert!(!health.settle(&debt));
         assert!(!health.owe_if_down(&[(3, 1)]), "delivered again by its caller");
-        assert!(!health.up(), "no way up past a debt");
+        assert!(!health.up(), "a debt keeps it from being up");
         assert_eq!((health.phase(), health.owed()), (RedisPhase::Settling, 1));
         assert_eq!(health.debt().fences, [(2, 8)]);
         health.down();
-        assert!(!health.up(), "no way up from down");
+        assert!(!health.up(), "it cannot be up before it settles");
         assert!(repay(&health) && health.up());
     }
 

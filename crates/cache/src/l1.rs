@@ -84,7 +84,7 @@ impl<E: Entry> L1<E> {
         CacheMoment { now: Instant::now(), generation: self.generation.load(Ordering::Acquire) }
     }
 
-    /// Milliseconds since this was made, the clock of [`arm`](Self::arm).
+    /// Milliseconds since this was created: the clock of [`arm`](Self::arm).
     pub(crate) fn millis(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX)
     }
@@ -102,7 +102,7 @@ impl<E: Entry> L1<E> {
             return;
         }
         if self.armed_until.load(Ordering::Acquire) <= now {
-            // The proof had expired in between: writers may have committed without reaching us.
+            // The proof had expired in the meantime: writers may have committed without reaching this replica.
             self.reset();
         }
         self.armed_until.store(until, Ordering::Release);
@@ -117,7 +117,8 @@ impl<E: Entry> L1<E> {
     /// Forgets all values.
     pub(crate) fn reset(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        // The new generation voids them; this frees their memory. Loads in progress keep their cells, which nobody else finds.
+        // The new generation voids the values; this frees their memory. Loads in progress keep their cells, which no
+        // other reader finds.
         self.map.clear();
         self.metrics.resets.inc();
     }
@@ -151,8 +152,8 @@ impl<E: Entry> L1<E> {
         ids
     }
 
-    /// The database had this version of a product, or no such product, when it was `asked` or later. True if the value
-    /// here is that version.
+    /// The database had this version of a product, or no such product, when it was `asked` or later. Returns whether
+    /// the value here is not older than that, and so is valid.
     pub(crate) fn confirm(&self, id: i64, version: Option<i64>, asked: Instant) -> bool {
         self.map
             .peek(&id)
@@ -185,7 +186,7 @@ impl<E: Entry> L1<E> {
     /// Updates the weight of a cell that now has this body.
     pub(crate) fn weigh(&self, id: i64, cell: &Arc<Cell<E>>, body_bytes: usize) {
         let bytes = CELL_BYTES + 2 * body_bytes as u64;
-        // Does not wait, and adds nothing.
+        // Neither waits nor adds an entry.
         let _ = self.map.entry(&id, Some(Duration::ZERO), |_, slot| {
             if Arc::ptr_eq(&slot.cell, cell) {
                 slot.bytes = bytes;
@@ -213,7 +214,7 @@ impl<E: Entry> L1<E> {
         }
     }
 
-    /// This replica perhaps committed this version.
+    /// This replica may have committed this version.
     pub(crate) fn suspend(&self, id: i64, version: i64) {
         if let Some(slot) = self.map.peek(&id) {
             slot.cell.suspend(version, Instant::now() + self.ttl);

@@ -15,8 +15,8 @@ pub(crate) fn ticks(replica: &str) -> String {
     format!("holdfast:product:ticks:{replica}")
 }
 
-/// The hash tag of all keys in a Redis Cluster, so that one server of it has them all: scripts use many of them, and messages
-/// must arrive in the order in which they were published.
+/// The hash tag of all keys in a Redis Cluster. So one of its servers has all of them: scripts use many keys, and
+/// messages must arrive in the order in which they were published.
 pub(crate) const TAG: &str = "products";
 
 /// What the keys of one server process and one database have in common; the crate's documentation explains why.
@@ -63,12 +63,13 @@ fn named(KeySpace { suffix, tagged }: &KeySpace, id: impl Display) -> String {
 //
 // A key or field that another program has written counts as missing; a key of another type is deleted.
 //
-// A write that Redis refuses (out of memory under `noeviction`) must not fail the script. If a lease cannot be written, none is
-// given. If a fence cannot be written, the key is deleted instead, which needs no memory and also revokes the lease.
+// A write that Redis refuses (out of memory under `noeviction`) must not fail the script. If a lease cannot be
+// written, the reader gets none. If a fence cannot be written, the key is deleted instead, which needs no memory and
+// also revokes the lease.
 
-/// KEYS: the hash. ARGV: a fresh nonce, the lease in ms, the greatest age in ms.
-/// Answers `{1, version, body, ms until it is too old}` or `{0, fence, nonce, time}`, with an empty nonce if nothing may be
-/// filled in. A value that is too old, or from a clock that is ahead, is ignored; its version counts as a fence.
+/// KEYS: the hash. ARGV: a fresh nonce, the lease in ms, the maximum age in ms. Answers `{1, version, body, ms until
+/// it is too old}` or `{0, fence, nonce, time}`, with an empty nonce if nothing may be filled in. A value that is
+/// too old, or from a clock that is ahead, is ignored; its version counts as a fence.
 pub(crate) static READ: Lua = Lua { code: READ_CODE, hash: LazyLock::new(|| hash(READ_CODE)) };
 const READ_CODE: &str = r"
 local e = redis.pcall('HMGET', KEYS[1], 'd', 'v', 'n', 'f', 't')
@@ -123,8 +124,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 ";
 
-/// KEYS: hashes. ARGV: ms to live, then a version for each hash. Idempotent and independent of the order: the highest version
-/// counts. One call for many hashes, because the calls would cost more than the work.
+/// KEYS: hashes. ARGV: ms to live, then a version for each hash. Idempotent and independent of the order: the
+/// highest version counts. It raises many hashes at once, because a call for each would cost more than the work.
 pub(crate) static RAISE: Lua = Lua { code: RAISE_CODE, hash: LazyLock::new(|| hash(RAISE_CODE)) };
 const RAISE_CODE: &str = r"
 for i, key in ipairs(KEYS) do

@@ -31,7 +31,7 @@ impl<E: Entry> Lease<E> {
         (value, kept)
     }
 
-    /// Ends the flight without a value. True if the cell is of no further use.
+    /// Ends the flight without a value. Returns whether the cell knows nothing and can be removed.
     pub(crate) fn without(mut self, end: LoadEnd<E>) -> bool {
         let vacant = self.cell.abandon(&self.flight);
         self.tell(end);

@@ -6,7 +6,8 @@
 //! <sender> drop 12:7                   committed: version 7 of product 12
 //! <sender> flush                       forget everything
 //! ```
-//! A replica that does not understand a message, because a newer release sent it, must forget everything.
+//! A replica that does not understand a message, because a different release sent it, must forget
+//! everything.
 
 use std::fmt::Write as _;
 
@@ -54,7 +55,7 @@ fn versions(sender: &str, kind: &str, items: &[(i64, i64)]) -> String {
     text
 }
 
-/// The sender and the message; `None` in the message's place if it is not understood.
+/// The sender and the message; the message is `None` if it is not understood.
 pub(crate) fn parse(payload: &str) -> (&str, Option<ChangeMessage>) {
     let (sender, rest) = payload.split_once(' ').unwrap_or((payload, ""));
     let (kind, items) = rest.split_once(' ').unwrap_or((rest, ""));

@@ -23,7 +23,7 @@ use crate::{CacheError, l2};
 /// The most calls of one round trip.
 const TRIP_CALLS: usize = 2 * MESSAGE_ITEMS;
 
-/// Redis did not answer, or its answer is not valid. Already logged and counted.
+/// Redis is not used at the moment, did not answer, or gave an invalid answer. A failed call is already counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unavailable;
 
@@ -40,7 +40,7 @@ pub(crate) enum Lookup {
         body: Vec<u8>,
         lives: Duration,
     },
-    /// `time` is that of the server, for the fill.
+    /// `time` is the server's time, for the fill.
     Nothing {
         fence: i64,
         nonce: String,
@@ -55,7 +55,7 @@ pub(crate) struct RedisConnection {
     session: RwLock<Option<RedisSession>>,
     /// The database that the products are in, if it is known.
     database: watch::Sender<Option<Arc<str>>>,
-    /// The last attempt to connect failed, which was logged.
+    /// Whether the last attempt to connect failed and was logged.
     unreachable: AtomicBool,
     /// Wakes the task that reconnects when a call has failed.
     pub(crate) failed: Notify,
@@ -210,7 +210,7 @@ impl RedisConnection {
         let calls = async {
             match pipeline.query_async(&mut connection).await {
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    // After SCRIPT FLUSH. Every pipeline here may be sent twice.
+                    // The scripts were flushed. Every pipeline here may be sent twice.
                     l2::load_scripts().exec_async(&mut connection).await?;
                     pipeline.query_async(&mut connection).await
                 }
@@ -291,8 +291,8 @@ impl RedisConnection {
             let session = self.session(RedisPhase::Settling).ok_or(Unavailable)?;
             self.deliver(&session, fences, messages).await
         };
-        // One time limit for all round trips together. If this future is dropped before the answer, the fence is not owed; the
-        // caller does not commit then.
+        // One time limit for all round trips together. If this future is dropped before the answer, the fences are
+        // not owed; the caller then does not commit.
         let delivered = match timeout(self.settings.op_timeout, deliver).await {
             Ok(delivered) => delivered,
             Err(_) => Err(self.failed("raise", None)),
@@ -329,7 +329,7 @@ impl RedisConnection {
         Ok(())
     }
 
-    /// Publishes on a channel of this replica's own.
+    /// Publishes on this replica's own channel.
     pub(crate) async fn tick(&self, channel: &str, text: &str) -> Result<(), Unavailable> {
         let session = self.session(RedisPhase::Up).ok_or(Unavailable)?;
         let mut pipeline = Pipeline::new();

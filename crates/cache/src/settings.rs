@@ -14,8 +14,8 @@ pub struct CacheSettings {
     /// How old an answer may be: it was read from the database, or confirmed there, within this time, whatever happens to Redis
     /// and to the messages of other replicas. Default 2 s.
     pub max_age: Duration,
-    /// How long a reader may take from its miss to its fill. Short, because a read of an id that does not exist occupies a key in
-    /// Redis for this long. Default 5 s.
+    /// How long a reader may take from its miss to its fill. It is short, because a read of an id that does not exist
+    /// occupies a key in Redis for this long. Default 5 s.
     pub lease: Duration,
     /// The timeout of one call to Redis. Default 50 ms.
     pub op_timeout: Duration,

@@ -1,8 +1,9 @@
 //! The subscription to other replicas' changes, and the proof that it works.
 //!
-//! With every tick, this replica publishes the time on its own channel over the connection for commands, and receives it over
-//! the subscription. Redis delivers messages to a subscriber in the order of its commands. So a tick that has arrived proves
-//! that everything published before it has arrived too, which an answer to PING does not prove.
+//! With every tick, this replica publishes the time on its own channel over the connection for
+//! commands, and receives it over the subscription. Redis delivers messages to a subscriber in the
+//! order in which they were published. So a tick that has arrived proves that everything published
+//! before it has arrived, too. An answer to PING does not prove that.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,7 +52,7 @@ pub(crate) async fn listen<E: Entry>(redis: Arc<RedisConnection>, l1: Arc<L1<E>>
                 tracing::info!("the subscription to product changes has ended; reconnecting");
             }
             Ok(Err(error)) => tracing::debug!(%error, "cannot subscribe to product changes"),
-            Err(_) => tracing::debug!("redis does not answer to a subscription"),
+            Err(_) => tracing::debug!("redis did not answer a subscription in time"),
         }
         sleep(pause.mul_f32(rand::random_range(0.5..1.0))).await;
         pause = (pause * 2).min(Duration::from_secs(2));
@@ -85,7 +86,7 @@ async fn hear<E: Entry>(redis: &RedisConnection, l1: &L1<E>, mut stream: PubSubS
             if redis.is_up() {
                 return;
             }
-            // Redis itself is down; the connection may work again with it.
+            // Redis itself is down; the subscription may work again when Redis does.
             heard = Instant::now();
         }
     }
@@ -95,7 +96,7 @@ fn apply<E: Entry>(redis: &RedisConnection, l1: &L1<E>, payload: &[u8]) {
     let text = std::str::from_utf8(payload).unwrap_or_default();
     let (sender, message) = message::parse(text);
     if sender == redis.replica {
-        // Applied before it was sent.
+        // This replica applied the change before it sent the message.
         return;
     }
     redis.metrics.peer_changes.inc();
@@ -117,7 +118,7 @@ fn apply<E: Entry>(redis: &RedisConnection, l1: &L1<E>, payload: &[u8]) {
         }
         Some(ChangeMessage::Flush) => l1.reset(),
         None => {
-            tracing::warn!("received a message of another release; the memory is emptied");
+            tracing::warn!("received a message from another release; the memory is emptied");
             l1.reset();
         }
     }

@@ -17,7 +17,7 @@ pub(crate) struct Tiers<E> {
     pub(crate) redis: Arc<RedisConnection>,
     pub(crate) metrics: Arc<CacheMetrics>,
     messages: mpsc::Sender<WriterMessage>,
-    /// How often the products have turned out to be in another database.
+    /// How many times the products have turned out to be in another database.
     database: AtomicU64,
 }
 
@@ -39,7 +39,7 @@ impl<E: Entry> Tiers<E> {
 
     /// The products are in another database from now on.
     pub(crate) fn change_database(&self) {
-        // First, so that commits to the previous database do not count any more.
+        // This comes first, so that commits to the previous database do not count any more.
         self.database.fetch_add(1, Ordering::AcqRel);
         self.l1.reset();
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::entry::{Entry, Hit, Tier};
 
-/// A value with its response body, rendered when first asked for.
+/// A value with its response body, which is rendered when it is first needed.
 #[derive(Clone)]
 pub(crate) struct RenderedEntry<E> {
     pub(crate) entry: E,

@@ -1,4 +1,4 @@
-//! The writer: sends fills and committed changes to Redis, so that no caller waits for it.
+//! The writer: sends fills and committed changes to Redis, so that no caller waits for Redis.
 //!
 //! One task sends all waiting messages in one round trip. The queue is bounded, and messages that do not fit are dropped:
 //! the next reader repeats a lost fill, and the fence that preceded a lost change already keeps old values out.
@@ -17,14 +17,14 @@ pub(crate) const QUEUE: usize = 4_096;
 /// The most messages of one round trip.
 const TRIP: usize = 256;
 
-/// Something for Redis.
+/// What is sent to Redis.
 pub(crate) enum WriterMessage {
     Fill(redis::Cmd),
     Stock(Vec<StockChange>),
     Drop(Vec<(i64, i64)>),
 }
 
-/// Sends until `stop`, and then what still waits.
+/// Sends messages until `stop`, and then those that still wait.
 pub(crate) async fn write(
     redis: Arc<RedisConnection>,
     mut messages: mpsc::Receiver<WriterMessage>,
@@ -53,8 +53,8 @@ async fn deliver(redis: &RedisConnection, trip: impl Iterator<Item = WriterMessa
         match message {
             WriterMessage::Fill(call) => fills.push(call),
             WriterMessage::Stock(changes) => {
-                // The fence again: it was set before the commit, but Redis may have been emptied
-                // since, and a slow reader let in with an old value.
+                // The fence was raised before the commit. It is raised again, because Redis may have been
+                // emptied since then, and a slow reader may have filled in an old value.
                 fences.extend(changes.iter().map(|change| (change.id, change.version)));
                 let texts = changes.chunks(MESSAGE_ITEMS);
                 messages.extend(texts.map(|some| message::stock(&redis.replica, some)));
@@ -67,7 +67,7 @@ async fn deliver(redis: &RedisConnection, trip: impl Iterator<Item = WriterMessa
         }
     }
     if !fences.is_empty() {
-        // Of a product that was changed many times, the last fence says all.
+        // If a product was changed many times, its last fence is enough.
         fences.sort_unstable_by_key(|(id, version)| (*id, std::cmp::Reverse(*version)));
         fences.dedup_by_key(|(id, _)| *id);
         redis.raise(&fences, &messages).await;

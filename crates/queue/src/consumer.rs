@@ -71,7 +71,7 @@ impl Consumer {
     /// Creates a consumer. No other process may use the same name at the same time.
     ///
     /// # Errors
-    /// The Redis URL is not valid.
+    /// None at present. The connection is opened by the first read.
     pub fn new(queue: Queue, name: impl Into<String>) -> Result<Self, QueueError> {
         Ok(Self {
             queue,
@@ -99,10 +99,10 @@ impl Consumer {
     /// consumer.
     ///
     /// # Errors
-    /// Redis is down or refuses the call. The next call connects again; the caller should wait a little.
+    /// Redis is down or refuses the call. The next call connects again; the caller should wait briefly before it.
     pub async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         if max == 0 {
-            // Redis would interpret it as no limit.
+            // Redis would take 0 as no limit.
             return Ok(Vec::new());
         }
         let result = self.read(max).await;
@@ -148,7 +148,7 @@ impl Consumer {
             answer = tokio::time::timeout(patience, read.query_async(&mut connection)) => {
                 answer.map_err(|_elapsed| QueueError::Timeout)??
             }
-            // What this one has delivered is lost with it, and the new primary delivers it.
+            // What the replaced server has delivered is lost with it. The new primary delivers it again.
             () = self.queue.servers.replaced(&address) => return Err(QueueError::Timeout),
         };
         if streams.is_none() {
@@ -156,7 +156,7 @@ impl Consumer {
             let mut sign = redis::cmd("XREADGROUP");
             sign.arg("GROUP").arg(GROUP).arg(&self.name).arg("COUNT").arg(1);
             sign.arg("STREAMS").arg(STREAM).arg(AFTER_ALL);
-            // If it fails, the next read says so.
+            // If this fails, so will the next read.
             let _ = self.queue.within(sign.query_async::<()>(&mut connection)).await;
         }
         let entries = streams.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries);
@@ -197,8 +197,8 @@ impl Consumer {
         Ok(Vec::new())
     }
 
-    /// Returns the entries that name an order, and acknowledges the others. Otherwise these would be delivered again for ever, count
-    /// as depth, and prevent the stream from being trimmed.
+    /// Returns the entries that name an order, and acknowledges the others. Otherwise, the others would be delivered
+    /// again for ever, count as depth, and prevent the stream from being trimmed.
     async fn understood(&self, entries: impl IntoIterator<Item = StreamEntry>) -> Vec<Delivery> {
         let (mut deliveries, mut foreign) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -209,7 +209,7 @@ impl Consumer {
         }
         if !foreign.is_empty() {
             tracing::warn!(entries = foreign.len(), "the queue contains entries without an order");
-            // If it fails, they are taken over later and acknowledged then.
+            // If this fails, they are taken over later and acknowledged then.
             let foreign: Vec<_> = foreign.iter().map(String::as_str).collect();
             let _ = self.queue.ack_entries(&foreign).await;
         }

@@ -9,8 +9,8 @@ use crate::{
     keys::{GROUP, REFILL, RETRIES, STREAM, group_state, known_loss, stream_exists},
 };
 
-/// The most entries that are counted one by one, on either side of the last delivered one, before `lag` is used. It takes Redis
-/// about a millisecond.
+/// The most entries that are counted one by one, on either side of the last delivered one, before `lag` is used.
+/// Counting them takes Redis about a millisecond.
 pub(crate) const COUNT_MAX: usize = 2000;
 
 /// The orders in the queue, by state.
@@ -34,10 +34,11 @@ impl Depth {
 impl Queue {
     /// Counts the orders in the queue.
     ///
-    /// Redis's own count of what a group has still to read (`lag`) can be unknown or wrong after `XDEL` or a manual trim
-    /// (redis#13337). It is used only if there are many entries on both sides of the last delivered one. Otherwise the entries after
-    /// it are counted, or those before it are counted and subtracted from the total; trimming keeps the latter few. So the depth of a
-    /// nearly empty queue is exact, whatever `lag` is.
+    /// Redis's own count of what a group has still to read (`lag`) can be unknown or wrong after `XDEL` or a
+    /// manual trim (redis#13337). It is used only if there are many entries on both sides of the last delivered
+    /// one. Otherwise, the entries up to it are counted and subtracted from the total, or else those after it
+    /// are counted. Trimming keeps the number of entries up to it small. So the depth of a nearly empty queue is
+    /// exact, whatever `lag` is.
     ///
     /// # Errors
     /// Redis is down or refuses the call, or the group does not exist. An unknown depth is an error, never 0.
@@ -45,7 +46,8 @@ impl Queue {
         self.counted(false).await
     }
 
-    /// The same, if all unfinished orders are in the queue: a queue that has lost orders looks like a short one.
+    /// Like [`Queue::depth`], but fails if the queue lacks unfinished orders: a queue that has lost orders looks
+    /// like a short one.
     ///
     /// # Errors
     /// As with [`Queue::depth`], and the queue has lost orders that are not published again yet.

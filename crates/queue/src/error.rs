@@ -1,6 +1,6 @@
 //! Errors of the queue.
 
-/// Why a call failed. It may have had an effect all the same.
+/// Why a call failed. The call may still have had an effect.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     #[error("the address of Redis {0}")]

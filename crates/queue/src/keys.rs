@@ -6,7 +6,7 @@ pub(crate) const TAG: &str = "orders";
 pub(crate) const STREAM: &str = "holdfast:{orders}:stream";
 /// Orders whose next attempt is due later, by time.
 pub(crate) const RETRIES: &str = "holdfast:{orders}:retries";
-/// Whether all unfinished orders are in the stream: see `loss.rs`.
+/// The record of losses, which says whether all unfinished orders are in the stream: see `loss.rs`.
 pub(crate) const REFILL: &str = "holdfast:{orders}:refill";
 /// The consumer group of all workers.
 pub(crate) const GROUP: &str = "fulfilment";
@@ -16,7 +16,7 @@ pub(crate) const ORDER: &str = "o";
 pub(crate) const TRACE: &str = "t";
 /// An id before all entries.
 pub(crate) const FIRST: &str = "0-0";
-/// After each entry of a consumer. (The greatest id of all means `>`.)
+/// An id after each entry of a consumer. (The greatest possible id means `>`.)
 pub(crate) const AFTER_ALL: &str = "18446744073709551615-0";
 
 /// The prefix of a script that uses `XINFO`. Redis reports a missing stream only as text, so the prefix makes the
@@ -33,7 +33,7 @@ pub(crate) use stream_exists;
 /// The prefix of a script that needs the record of losses: see `loss.rs`. KEYS: stream, retries, refill. `$n`: the number of
 /// the argument that is `1` if the record must be of the server that runs the script.
 ///
-/// Sets `known` to the record, and `run` to what the record of this server ends with.
+/// Sets `known` to the record without the server's name, and `run` to what the record of this server ends with.
 macro_rules! known_loss {
     ($n:literal) => {
         concat!(

@@ -1,10 +1,10 @@
 //! Whether the queue has lost orders.
 //!
 //! Redis may be flushed, start empty, or be trimmed by hand. The rest of the queue then looks like a short queue. So a
-//! second key records that every unfinished order was published since the stream exists. It disappears together with
-//! the stream. Trimming by hand leaves the key, but then fewer entries wait than the group still has to read.
+//! second key records that every unfinished order was published to the stream. The key disappears together with the
+//! stream. Trimming by hand leaves the key, but then fewer entries wait than the group still has to read.
 //!
-//! A replica that becomes the primary has the key, and may lack the last entries. So with Sentinels and in a cluster,
+//! A replica that becomes the primary has the key, but may lack the last entries. So with Sentinels and in a cluster,
 //! the key also names the server process, and the key of another process counts as missing.
 
 use redis::Script;
@@ -15,7 +15,7 @@ use crate::{
     keys::{GROUP, REFILL, RETRIES, STREAM, group_state, known_loss},
 };
 
-/// The value of the key when nothing is missing. Otherwise it is the time at which the loss was noticed.
+/// The value of the key when nothing is missing. Otherwise, the value is the time at which the loss was noticed.
 const WHOLE: &str = "whole";
 
 /// Whether the queue has lost orders.
@@ -23,7 +23,7 @@ const WHOLE: &str = "whole";
 pub enum Loss {
     /// Every unfinished order was published to this stream.
     None,
-    /// Orders are missing, and no process has noticed it before.
+    /// Orders are missing, and no process has recorded that.
     New,
     /// Orders that have been pending since before this time may be missing: microseconds since 1970, by the database's clock.
     Before(i64),
@@ -58,7 +58,8 @@ impl Queue {
         })
     }
 
-    /// All orders that were pending before this time have been published again. Has no effect if orders have been lost once more.
+    /// Records that all orders that were pending before this time have been published again. Has no effect if orders
+    /// have been lost once more.
     ///
     /// # Errors
     /// Redis is down or refuses the call.

@@ -11,10 +11,11 @@ use crate::{
 const AHEAD_MAX_MS: u64 = 24 * 3600 * 1000;
 
 impl Queue {
-    /// Makes the queue's keys usable. Deletes keys of the wrong type, and a stream whose ids are far ahead of the clock
-    /// or exhausted, because nothing could be added to it. Resets the group if it is ahead of its stream, because it
-    /// would deliver nothing. Then the queue counts as one that has lost orders, see [`Queue::loss`]. Returns whether
-    /// anything was wrong.
+    /// Makes the queue's keys usable. Deletes keys of the wrong type, a record of losses that cannot be read, and a
+    /// stream whose ids are far ahead of the clock, because the ages of its entries would be wrong and its ids may be
+    /// exhausted. Resets the group if it is ahead of its stream, because it would deliver nothing. If anything was
+    /// wrong, the queue then counts as one that has lost orders: see [`Queue::loss`]. Returns whether anything was
+    /// wrong.
     ///
     /// # Errors
     /// Redis is down or refuses the call.
@@ -90,7 +91,7 @@ impl Queue {
     pub(crate) async fn mend_after(&self, error: &QueueError) {
         let QueueError::Redis(error) = error else { return };
         if !error.is_io_error() {
-            // If it fails, the next call will fail as well.
+            // If this fails, the next call will fail as well.
             let _ = self.mend().await;
         }
     }

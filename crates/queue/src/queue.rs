@@ -1,4 +1,4 @@
-//! All calls except the blocking read.
+//! The queue, and the calls that change it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -115,7 +115,7 @@ impl Queue {
             if let Err(QueueError::Redis(error)) = &published
                 && !error.is_io_error()
             {
-                // The keys may have been repaired.
+                // The failed call may have repaired the keys.
                 published = self.within(pipe.query_async(&mut connection)).await;
             }
             spans.end(&published);
@@ -200,7 +200,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Sets orders aside that no consumer holds, until a delay has passed. An order that is set aside already gets the new delay.
+    /// Sets aside orders that no consumer has, until a delay has passed. An order that is already set aside gets
+    /// the new delay.
     ///
     /// # Errors
     /// Redis is down or refuses the call. Some of the orders may have been set aside.
@@ -247,8 +248,9 @@ impl Queue {
         self.within(call.invoke_async(&mut connection)).await
     }
 
-    /// Tells Redis that these entries are still in flight, so that no consumer takes them over. Only for orders whose claim is
-    /// still valid: it would take an entry away from the consumer that has taken it over.
+    /// Tells Redis that these entries are still in flight, so that no consumer takes them over. Only for orders
+    /// whose claim is still valid. Otherwise, this would take an entry away from the consumer that has taken it
+    /// over.
     ///
     /// # Errors
     /// Redis is down or refuses the call.
@@ -270,9 +272,9 @@ impl Queue {
         Ok(())
     }
 
-    /// Removes the oldest done entries, in whole blocks of Redis's storage, so some may stay. Never removes entries that are in
-    /// flight or not delivered. Redis's default limit of 10,000 entries per call is off, because a worker finishes more between
-    /// two calls.
+    /// Removes the oldest done entries, in whole blocks of Redis's storage, so some may stay. Never removes entries
+    /// that are in flight or not delivered. Redis's default limit of 10,000 entries per call is off, because
+    /// workers can finish more orders between two calls.
     ///
     /// # Errors
     /// Redis is down or refuses the call, or the group does not exist.

@@ -23,7 +23,7 @@ impl Publishing {
     /// Begins the span of each sampled job.
     pub fn begin(jobs: &[Job]) -> Self {
         let spans = jobs.iter().enumerate().filter_map(|(index, job)| {
-            // Most jobs end here.
+            // Most jobs have no trace context.
             let traceparent = job.trace_context.as_deref()?;
             let tracer = traces::tracer()?;
             let Decision::Sampled(parent) = traces::begin(Some(traceparent)) else { return None };

@@ -251,7 +251,7 @@ impl OrderPage {
         }
     }
 
-    /// The filters that the index may not have applied. To apply the status twice costs nothing.
+    /// The filters that the index may not have applied. Applying the status twice costs nothing.
     fn push_filters(&self, query: &mut QueryBuilder<Postgres>) {
         query.push(" WHERE true");
         if let Some(status) = self.status {

@@ -89,7 +89,7 @@ fn a_gap_in_the_versions_is_not_patched_over() {
     assert!(!restock(&cell, 6, 7, 8), "6 may have been a change of the name");
     assert!(body(&cell).is_none());
     assert_eq!(cell.stock(moment()), Some((7, 8)), "but the stock is known");
-    assert!(restock(&cell, 5, 6, 9), "it was of the stock: late word closes the gap");
+    assert!(restock(&cell, 5, 6, 9), "6 changed the stock: the late message closes the gap");
     assert_eq!(body(&cell).unwrap(), "7:8");
 }
 
@@ -121,7 +121,7 @@ fn a_load_is_patched_with_changes_committed_in_the_meantime() {
     let flight = lead(&cell);
     restock(&cell, 5, 6, 9);
     restock(&cell, 6, 7, 8);
-    assert!(land(&cell, &flight, 5, 7), "good enough only when patched");
+    assert!(land(&cell, &flight, 5, 7), "kept only because it is patched");
     assert_eq!(body(&cell).unwrap(), "7:8");
 }
 
@@ -132,7 +132,7 @@ fn a_load_below_a_fence_is_not_kept() {
     assert!(!land(&cell, &flight, 5, 6), "the fence in Redis");
     let flight = lead(&cell);
     cell.raise(6, soon());
-    assert!(!land(&cell, &flight, 5, 0), "a fence that came meanwhile");
+    assert!(!land(&cell, &flight, 5, 0), "a fence that was raised in the meantime");
     let flight = lead(&cell);
     assert!(land(&cell, &flight, 6, 6));
 }
@@ -145,7 +145,7 @@ fn a_load_is_not_kept_across_a_break_in_the_subscription() {
     assert!(matches!(cell.begin(next, true), Begin::Follow(_, 0)));
     assert!(!land(&cell, &flight, 5, 0));
     assert!(cell.read(next).is_none());
-    // The previously kept value is invalid, too.
+    // A value that was kept before the break is invalid, too.
     let cell = holding(5);
     assert!(cell.read(next).is_none() && cell.stock(next).is_none());
     assert!(matches!(cell.begin(next, true), Begin::Lead(_)));
@@ -177,10 +177,13 @@ fn an_unknown_outcome_is_not_a_commit() {
     let before = lead(&cell);
     cell.suspend(6, soon());
     let after = lead(&cell);
-    assert!(!Arc::ptr_eq(&before, &after), "who comes after it loads anew");
+    assert!(!Arc::ptr_eq(&before, &after), "a later reader loads again");
     assert!(!land(&cell, &before, 5, 0));
-    assert!(matches!(cell.begin(moment(), true), Begin::Follow(_, 0)), "content with either");
-    assert!(!land(&cell, &after, 5, 0), "but the old is not kept");
+    assert!(
+        matches!(cell.begin(moment(), true), Begin::Follow(_, 0)),
+        "either version is accepted"
+    );
+    assert!(!land(&cell, &after, 5, 0), "but the old value is not kept");
     assert_eq!(cell.floor(Instant::now()), 6);
     assert_eq!(cell.floor(later(TTL + TTL).now), 0, "a fence of a failed transaction expires");
 }
@@ -202,7 +205,10 @@ fn an_abandoned_load_allows_the_next_one_and_an_empty_cell_is_removed() {
     let next = lead(&cell);
     assert!(!Arc::ptr_eq(&flight, &next));
     cell.abandon(&flight);
-    assert!(matches!(cell.begin(moment(), true), Begin::Follow(..)), "not ours to end");
+    assert!(
+        matches!(cell.begin(moment(), true), Begin::Follow(..)),
+        "an old flight does not end the new one"
+    );
     cell.raise(2, soon());
     assert!(!cell.abandon(&next), "a fence is worth remembering");
 }
@@ -220,9 +226,9 @@ fn confirmed_values_are_still_served_and_outdated_ones_are_not() {
     cell.confirm(Some(6), soon(), soon());
     assert!(body(&cell).is_none() && cell.stock(moment()).is_none());
     restock(&cell, 5, 6, 9);
-    assert_eq!(body(&cell).unwrap(), "6:9", "word of the change came after all");
+    assert_eq!(body(&cell).unwrap(), "6:9", "the message about the change came after all");
     cell.confirm(None, soon(), soon());
-    assert!(body(&cell).is_none(), "it is not sold any more");
+    assert!(body(&cell).is_none(), "the product is no longer sold");
 }
 
 #[test]

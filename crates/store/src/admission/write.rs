@@ -283,7 +283,7 @@ fn common_parts(Common { change, nonce, order }: &Common) -> String {
 }
 
 fn plain_statement(common: &Common) -> String {
-    // Keys are written in sorted order, so that two batches with the same keys cannot wait for each other.
+    // Keys are written in sorted order, so that two batches with the same keys do not deadlock.
     format!(
         r"WITH {common_parts}, keyed AS (
             INSERT INTO idempotency_keys (key, fingerprint, kind, result_id)
