@@ -7,7 +7,7 @@ use crate::tiers::Tiers;
 
 /// Products that are fenced for a commit that is about to happen. The writer says how the commit ended.
 ///
-/// Until then this replica goes on serving the value from before the change, which is still true. If the guard is
+/// Until then, this replica continues to serve the value from before the change, which is still true. If the guard is
 /// dropped without an answer (the task was cancelled, or it is unknown whether the commit happened), that value is no
 /// longer served: the next reader asks the database.
 #[must_use = "dropping it takes the products out of this replica's memory; say how the commit ended"]

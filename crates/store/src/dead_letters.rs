@@ -345,7 +345,7 @@ impl Store {
         Ok(u32::try_from(dead).unwrap_or(u32::MAX))
     }
 
-    /// The statuses of the orders in `ids` that exist, in no order.
+    /// The statuses of the orders in `ids` that exist, in no particular order.
     ///
     /// # Errors
     /// The database is not available.

@@ -2,9 +2,9 @@
 //!
 //! If two replicas sell the same product, a batch of one hands the row over to a batch of the other within
 //! milliseconds. For that, a session may wait in the database: the server queues the sessions fairly, and the next one
-//! gets the row at once. A transaction that keeps a row locked for longer is not a batch, and a session that waits for
-//! it is a connection that nobody else can use. So the wait is limited to a small multiple of the time that recent
-//! batches of this process have needed.
+//! gets the row at once. A transaction that keeps a row locked for longer is not a batch, and nothing else can use the
+//! connection that waits for it. So the wait is limited to a small multiple of the time that recent batches of this
+//! process have needed.
 
 use std::{
     sync::{

@@ -24,8 +24,9 @@ macro_rules! product_columns {
 /// What a new connection of admission executes: it prepares the statements of a batch, so that `BEGIN` and the locks
 /// need one round trip.
 ///
-/// These sessions only read a few rows by their keys or tuple ids. The settings tell the planner so, because after a
-/// flash sale its statistics include neither the new rows nor the dead versions that a scan of the table would read.
+/// These sessions only read a few rows, by their keys or tuple ids. The planner cannot know that: after a flash sale,
+/// its statistics include neither the new rows nor the dead versions that a scan of the table would read. So the
+/// settings exclude other plans.
 ///
 /// - `holdfast_lock_wait` waits for the rows with these ids.
 /// - `holdfast_lock_near` searches for the row of a product on one page, from `$1` up to `$2`, and by its id only if it

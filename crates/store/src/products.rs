@@ -125,7 +125,8 @@ impl Store {
         row.map(Product::try_from).transpose()
     }
 
-    /// The versions of these products, if they exist and are on sale, in no order. Takes no lock and waits for none.
+    /// The versions of these products, if they exist and are on sale, in no particular order. Takes no lock and
+    /// waits for none.
     ///
     /// # Errors
     /// The database is not available.

@@ -6,7 +6,7 @@ use sqlx::{Row as _, postgres::PgRow};
 
 use crate::{error::StoreError, rows::timestamp};
 
-/// A sale on the row of its product.
+/// A sale as it is stored in the row of its product.
 #[derive(Deserialize)]
 struct OnRow {
     from: i64,

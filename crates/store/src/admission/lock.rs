@@ -76,8 +76,8 @@ pub(super) struct LockedRow {
     pub tuple_id: TupleId,
     /// Units sold since the last entry in the stock ledger.
     pub sold_since_entry: i64,
-    /// Whether sales need no entry now: there was one less than a second ago, and the product is in no flash sale, whose
-    /// report reads the ledger.
+    /// Whether sales need no entry now: there was an entry less than a second ago, and the product is in no flash sale,
+    /// whose report reads the ledger.
     pub has_fresh_entry: bool,
 }
 

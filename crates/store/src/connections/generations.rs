@@ -47,8 +47,8 @@ impl Generations {
         number <= self.retired.load(Ordering::SeqCst)
     }
 
-    /// From now on, each new session calls `told` with the identity of its database before it is used. Only the first
-    /// call has an effect.
+    /// From now on, `told` is called for each new session with the identity of its database, before the session is
+    /// used. Only the first call has an effect.
     pub fn watch(&self, told: impl Fn(&str) + Send + Sync + 'static) {
         let _ = self.watcher.set(Watcher(Box::new(told)));
     }
