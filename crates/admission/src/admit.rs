@@ -19,7 +19,7 @@ use crate::{
     trace::BatchTimes,
 };
 
-/// A batch whose callers have their answers.
+/// A finished batch.
 pub(crate) struct Admitted {
     /// Whether the batch is known to be committed.
     pub committed: bool,
@@ -32,7 +32,7 @@ enum BatchEnd {
     Committed,
     /// It had nothing to write.
     Empty,
-    /// Its commit was not answered, and it is not known whether it was committed.
+    /// Its commit was not answered. It was rolled back, or its outcome is unknown.
     Refused(Refusal),
 }
 
@@ -136,8 +136,8 @@ impl<P: ProductEntry> Runner<P> {
         }
         let is_expired = |hold: &&EndedHold| hold.status == HoldStatus::Expired;
         let expired = records.ended.iter().filter(is_expired).count();
-        // Before the commit, so that from now on no replica can put an older version into the cache, even if this
-        // process is killed right after the commit.
+        // The fences are raised before the commit, so that no replica can put an older version into the cache, even if
+        // this process is killed right after the commit.
         let fences: Vec<_> =
             changes.iter().map(|change| (change.product_id.0, change.version)).collect();
         let (written, guard) = tokio::join!(
@@ -186,7 +186,7 @@ impl<P: ProductEntry> Runner<P> {
         }
     }
 
-    /// Finds out whether an unanswered commit has happened.
+    /// Finds out whether an unanswered commit took effect.
     async fn find_out(&self, unanswered: CommitError) -> Result<(), Refusal> {
         let CommitError { token, source } = unanswered;
         tracing::warn!(
@@ -202,8 +202,8 @@ impl<P: ProductEntry> Runner<P> {
         }
     }
 
-    /// Answers requests whose keys were used before their batch. Their results are only read. A commit after the read
-    /// proves that a synchronous standby has them as well.
+    /// Answers requests whose keys were used before their batch. Their results are only read, so a synchronous standby
+    /// may not have them yet. A commit after the read proves that it has.
     pub async fn answer_repeats(&self, repeats: Vec<PendingRequest>, committed: bool) {
         if !committed
             && repeats.iter().any(|request| !request.is_refused())

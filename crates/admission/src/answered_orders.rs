@@ -1,4 +1,5 @@
-//! The orders that this process has answered lately. After a failover that lost commits they tell which are gone.
+//! The orders that this process has answered lately. After a failover that lost commits, they show which orders are
+//! lost.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -10,11 +11,11 @@ use holdfast_store::{Store, StoreError};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-/// Longer than any standby that is promoted may be behind, and than a failover takes.
+/// Longer than a failover takes, and longer than a promoted standby may lag.
 const KEPT: Duration = Duration::from_mins(5);
-/// The most orders that are remembered, 56 bytes each. At a higher rate, they are remembered for a shorter time.
+/// The most orders that are remembered, 48 bytes each. At a higher rate, they are remembered for a shorter time.
 const KEPT_MAX: usize = 131_072;
-/// The most orders in one question.
+/// The most orders in one query.
 const ASKED_MAX: usize = 4_096;
 
 /// An order, and the time that distinguishes it from another order with the same id.
@@ -24,7 +25,7 @@ type OrderKey = (OrderId, Timestamp);
 struct AnsweredOrder {
     key: OrderKey,
     answered: Instant,
-    /// It was missing at the last look.
+    /// Whether the database did not have it at the last look.
     missing: bool,
 }
 
@@ -41,7 +42,7 @@ pub(crate) struct OrderChanges {
 pub(crate) struct AnsweredOrders(Mutex<VecDeque<AnsweredOrder>>);
 
 impl AnsweredOrders {
-    /// Remembers an order. To be called before its client is answered.
+    /// Remembers an order. Call this before its client is answered.
     pub fn remember(&self, id: OrderId, created_at: Timestamp) {
         let mut orders = self.0.lock();
         while orders.len() >= KEPT_MAX
@@ -53,7 +54,7 @@ impl AnsweredOrders {
         orders.push_back(AnsweredOrder { key, answered: Instant::now(), missing: false });
     }
 
-    /// Looks which orders the database has. Safe to cancel; then the next call tells what this one would have told.
+    /// Looks up which orders the database has. Safe to cancel: the next call reports what this one would have reported.
     ///
     /// # Errors
     /// The database is not available.

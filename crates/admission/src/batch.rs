@@ -67,7 +67,7 @@ impl<P: ProductEntry> Runner<P> {
                 Err(BatchFailure::Later(batch, StoreError::KeyTaken)) if tries < KEY_TRIES => {
                     batches.push((batch, tries + 1));
                 }
-                // The row of the lane is locked, or the whole table.
+                // The row of the lane, or the whole table, is locked.
                 Err(BatchFailure::Locking(batch, StoreError::LockTimeout(error))) => {
                     tracing::debug!(%error, "the rows of a batch stayed locked");
                     blocked(batch, mode, Cause::Locked, &mut missing);
@@ -247,10 +247,10 @@ fn to_f64(count: usize) -> f64 {
     count as f64
 }
 
-/// All requests of a batch must wait.
+/// Adds all requests of a batch to the missing ones.
 fn blocked(batch: Vec<PendingRequest>, mode: LockMode, cause: Cause, missing: &mut Vec<Missing>) {
     for request in batch {
-        // If the row is unknown, the first product's row is used.
+        // If the locked row is unknown, the request waits for the row of its first product.
         let product_id = match (mode, cause) {
             (LockMode::WaitFor(product_id), Cause::Locked) => Some(product_id),
             _ => request.needs().products().next(),

@@ -63,13 +63,13 @@ pub struct AcceptedHold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The rules of stock do not allow it.
-    #[error("what is wanted cannot be had")]
+    #[error("the rules of stock do not allow the request")]
     Short(Shortfall),
     /// The key was used for a different request.
     #[error("the idempotency key belongs to another request")]
     KeyReused,
     /// Too many requests are waiting, or this one has waited for too long.
-    #[error("the lane is full")]
+    #[error("too many requests are waiting")]
     Full,
     /// A row was locked for too long.
     #[error("a row stayed locked for too long")]

@@ -1,7 +1,7 @@
 //! Returns the units of expired holds that no request needs.
 //!
-//! A hold ends by time alone, and a batch that runs short returns the units of expired holds itself. This task returns
-//! the others, so that a product is not shown as sold out for long.
+//! A hold expires at its time without a write, and a batch that runs short returns the units of expired holds itself.
+//! This task returns the others, so that a product is not shown as sold out for long.
 //!
 //! Each step returns a limited number of holds, and waits for the previous step. So a batch of a hot product locks its
 //! row for no longer than a batch of orders does, and orders that arrive in the meantime are in the next batch, however
@@ -96,7 +96,7 @@ async fn return_step<P: ProductEntry>(lanes: &Lanes<P>, holds: &[ExpiredHold]) -
     }
     let steps = by_product.into_iter().map(async |(product_id, holds)| {
         let (request, returned) = PendingRequest::new(ExpireHolds { product_id, holds });
-        // A full lane is busy enough.
+        // A product whose lane is full is skipped.
         if lanes.send(request).is_err() {
             return Some(product_id);
         }

@@ -27,8 +27,8 @@ use crate::{
     stock_request::StockRequest,
 };
 
-/// How often the shared lane must find a row locked before its requests leave the lane. Another replica's batch has
-/// ended by the next try.
+/// How often the shared lane must find a row of a request locked before the request leaves the lane. Another replica's
+/// batch has usually ended by the next try.
 const MISSES_MAX: u8 = 3;
 /// How often a request for several products may move between lanes, each time because of another missing row, before it
 /// waits for all its rows in their order. Until then, it never waits while it holds a lock.
@@ -290,12 +290,12 @@ impl<P: ProductEntry> Lanes<P> {
         }
     }
 
-    /// Publishes orders that were not placed through a lane.
+    /// Publishes orders that are pending again.
     pub fn publish(&self, orders: impl Iterator<Item = (OrderId, Option<String>)>) {
         self.runner.outbox.send(orders);
     }
 
-    /// Accepts no more requests, and waits until those in the lanes are answered.
+    /// Accepts no more requests, and waits until those in the lanes are answered and published.
     pub async fn close(&self) {
         self.shared.write().take();
         // The shared lane may still make rows contended until its queue is empty. Lanes end when they are idle, and no

@@ -2,8 +2,7 @@
 //!
 //! This crate contains the lanes in which requests wait, batches from the lock to the answers, refusals from memory of
 //! sold-out products, the return of units of expired holds, the publication of accepted orders to the queue, and the
-//! metrics of all that. It contains no HTTP, no problems, no SQL, and not the rules of stock, which are in
-//! `holdfast_domain`.
+//! metrics of these. It contains no HTTP, no problem documents and no SQL. The rules of stock are in `holdfast_domain`.
 //!
 //! A caller passes a validated request to [`Admission`] and waits for the decision. A lane takes all waiting requests
 //! (up to a limit), locks the rows of their products once, allocates the stock in the order of arrival, writes
@@ -16,9 +15,9 @@
 //! # Which lane
 //!
 //! - All requests go through **one shared lane** first. It never waits for a row: it locks with `SKIP LOCKED`.
-//! - If another transaction has locked a product's row at three tries, and the row's version changes meanwhile, another
-//!   replica sells the product. Its requests move to **a lane of that product**. This lane waits for the row in the
-//!   database, for as long as a batch needs, and takes turns with the other replica. It ends after some idle time.
+//! - If three tries find a product's row locked, and the row's version changes between them, another replica sells the
+//!   product. The requests for it move to **a lane of that product**. This lane waits for the row in the database, for
+//!   as long as a batch needs, and takes turns with the other replica. It ends after some idle time.
 //! - If the version does not change, the row is **stuck**. It may be the row of a product, of an order to be cancelled,
 //!   of a hold, or of an idempotency key in an open transaction. Its requests wait without a connection, and the first
 //!   of them is retried from time to time, together with those for other stuck rows, and without waiting. When the row
@@ -100,7 +99,7 @@ pub trait ProductEntry: holdfast_cache::Entry + From<holdfast_domain::Product> {
 
 impl<T: holdfast_cache::Entry + From<holdfast_domain::Product>> ProductEntry for T {}
 
-/// The most ids in one line of the log.
+/// The most ids in one log line.
 const LOST_IN_LINE: usize = 100;
 
 /// The limits of admission.
@@ -143,7 +142,8 @@ impl Default for AdmissionSettings {
 /// Places orders, holds stock, and reverses both. Cheap to clone.
 ///
 /// Each request waits for its decision for at most `wait_max` and one batch, whose time is limited by the timeouts of
-/// the database. A refused request has no effect, except possibly with [`Refusal::OutcomeUnknown`].
+/// the database and by `outcome_timeout`. A refused request has no effect, except possibly with
+/// [`Refusal::OutcomeUnknown`].
 ///
 /// Two requests with the same key have one result, even on different replicas and at the same time: the second one
 /// waits for the first.
@@ -205,15 +205,17 @@ impl<P: ProductEntry> Admission<P> {
         Ok(decision)
     }
 
-    /// To be called before a client gets 201 for an order that existed: [`Self::report_lost_orders`] looks for it.
+    /// Remembers an order for [`Self::report_lost_orders`]. Call this before a client gets 201 for an order that
+    /// already existed.
     pub fn remember_answer(&self, order: OrderId, created_at: jiff::Timestamp) {
         self.answered.remember(order, created_at);
     }
 
-    /// Looks for orders that this process has answered in the last minutes and that the database does not have, counts them,
-    /// and writes them to the log. To be called when the database may have lost commits: after a failover to a standby that
-    /// lacked them, or a restore. Reports also those that it has again, as when a former primary becomes the primary again.
-    /// Safe to cancel: the next call finds what this one has not reported.
+    /// Looks for orders that this process has answered in the last minutes and that the database does not have, counts
+    /// them, and writes them to the log. Call this when the database may have lost commits: after a failover to a
+    /// standby that lacked them, or after a restore. Also reports lost orders that the database has again, for example
+    /// because a former primary has become the primary again. Safe to cancel: the next call reports what this one has
+    /// not reported.
     ///
     /// # Errors
     /// The database is not available.
@@ -242,7 +244,7 @@ impl<P: ProductEntry> Admission<P> {
         Ok(())
     }
 
-    /// Holds stock for a while.
+    /// Holds stock for a limited time.
     ///
     /// # Errors
     /// Why it was refused.

@@ -95,7 +95,7 @@ impl AdmissionMetrics {
     /// Creates and registers the metrics.
     ///
     /// # Errors
-    /// A name is registered already.
+    /// A name is already registered.
     pub fn unmeasured(registry: &Registry) -> Result<Self, metrics::Error> {
         let metrics = Self::new(registry)?;
         // 0 would mean that it is sold out.

@@ -55,7 +55,7 @@ impl<'a> Needs<'a> {
     pub fn missing_from(self, batch: &Batch, mode: LockMode) -> Option<NeededRow> {
         let locked = batch.allocator();
         self.rows().find(|row| match row {
-            // Only a product that does not exist is not locked then, and it is refused as unknown.
+            // A batch that waits for all its rows lacks only products that do not exist. They are refused as unknown.
             NeededRow::Product(id) => mode != LockMode::Wait && !locked.has_product(*id),
             NeededRow::Order(id) => !locked.has_order(*id),
             NeededRow::Hold(id) => !locked.has_hold(*id),

@@ -35,7 +35,7 @@ pub(crate) enum PendingKind {
     Expire(Case<ExpireHolds>),
 }
 
-/// Does the same for a case of any kind.
+/// Evaluates an expression with the case of any kind of request.
 macro_rules! each_kind {
     ($kind:expr, $case:pat => $body:expr) => {
         match $kind {

@@ -1,4 +1,4 @@
-//! Publishes accepted orders to the queue, after the callers are answered.
+//! Publishes accepted orders to the queue after their commit, in a task of its own.
 //!
 //! Publishing may fail or lag without harm: the order's row is the outbox, and the workers' sweep publishes pending
 //! orders again.

@@ -1,7 +1,7 @@
 //! Counts the events of products in flash sales on this replica, per second, for the reports of the sales.
 //!
 //! The counts are kept in memory and written once a second. They are only for display: a replica that is killed loses
-//! its last second, and no decision depends on them.
+//! those of its last seconds, and no decision depends on them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -47,7 +47,7 @@ pub(crate) struct SaleWatch {
 
 #[derive(Default)]
 struct SaleCounts {
-    /// Whether any product is watched; otherwise, no lock is taken here.
+    /// Whether any product is watched. If not, `SaleWatch::ended` takes no lock.
     any: AtomicBool,
     /// Products in sales, and the time at which a batch last found them in a sale.
     known: RwLock<HashMap<ProductId, Timestamp>>,

@@ -24,10 +24,10 @@ const READS_MAX: usize = 2;
 /// The most products for which it is remembered when units may come back from holds.
 const EXPIRIES_MAX: usize = 10_000;
 
-/// How often one request for a sold-out product still goes to a lane, in milliseconds, so that wrong information in
-/// memory is corrected.
+/// One request for a sold-out product still goes to a lane in each period of this length, in milliseconds, so that
+/// wrong information in memory is corrected.
 const PROBE_MS: u64 = 1000;
-/// The number of clocks for this, which products share.
+/// The number of clocks for these probes. Products share them.
 const PROBES: usize = 256;
 
 /// The products that are sold out.
@@ -84,7 +84,7 @@ impl<P: ProductEntry> SoldOut<P> {
         }
     }
 
-    /// Whether expired holds have no units at this version of the product, as far as is known.
+    /// Whether it is known that no expired holds have units of the product at this version.
     fn has_no_expired_holds(&self, product_id: ProductId, version: i64) -> bool {
         self.expiries.read().get(&product_id).is_some_and(|known| {
             known.version == version && known.next.is_none_or(|next| Instant::now() < next)
@@ -93,7 +93,7 @@ impl<P: ProductEntry> SoldOut<P> {
 
     /// Whether a request for the product should go to a lane now.
     fn is_probe(&self, product_id: ProductId) -> bool {
-        // The very first request does.
+        // So that the first request is a probe.
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let now = now.saturating_add(PROBE_MS);
         let at = product_id.0.unsigned_abs() % PROBES as u64;

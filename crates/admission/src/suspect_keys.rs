@@ -23,7 +23,7 @@ impl SuspectKeys {
         Self { started: Instant::now(), until: AtomicU64::new(0) }
     }
 
-    /// There is such a key, or there may be one.
+    /// Records that there is or may be such a key.
     pub fn suspect(&self) {
         self.until.store(self.millis(FOR), Ordering::Relaxed);
     }

@@ -24,7 +24,7 @@ const LOGGED_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct DueRetry {
     pub rows: Vec<NeededRow>,
     pub requests: Vec<PendingRequest>,
-    /// Requests that have waited for too long.
+    /// Requests that have waited for too long, or whose callers have disconnected.
     pub late: Vec<PendingRequest>,
     /// Rows that have been stuck for [`LOGGED_AFTER`], once each.
     pub to_log: Vec<NeededRow>,

@@ -27,7 +27,7 @@ pub struct HoldStock {
     pub key: Option<IdempotencyKey>,
 }
 
-/// The granted hold, and its place in the records.
+/// The granted hold, and what the write has stored of it.
 pub(crate) struct GrantedHold {
     unit_price: Money,
     stored: Option<Stored<HoldId>>,

@@ -26,7 +26,7 @@ pub struct PlaceOrder {
     pub key: Option<IdempotencyKey>,
 }
 
-/// The granted order, and its place in the records.
+/// The granted order, and what the write has stored of it.
 pub(crate) struct GrantedOrder {
     order: AllocatedOrder,
     stored: Option<Stored<OrderId>>,

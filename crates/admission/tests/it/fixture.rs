@@ -1,4 +1,4 @@
-//! Admission of one replica on a real PostgreSQL and Redis, without HTTP.
+//! Admission of one replica with real PostgreSQL and Redis, without HTTP.
 
 use std::{sync::Arc, time::Duration};
 
@@ -138,7 +138,7 @@ impl Replica {
         holdfast_sandbox::until(what, condition).await;
     }
 
-    /// Returns when requests wait for this many locked rows.
+    /// Waits until requests wait for this many locked rows.
     pub async fn apart(&self, rows: i64) {
         self.until("requests wait apart", async || self.metrics.own_lanes.get() == rows).await;
     }

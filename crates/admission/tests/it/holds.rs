@@ -35,17 +35,17 @@ async fn an_expired_hold_is_sold_in_the_lane_without_any_sweep() {
     let short = hold(&replica, lasting(lamp, 3, Duration::from_millis(1))).await;
     let long = hold(&replica, holding(lamp, 1)).await;
     until_expired(&replica, &short).await;
-    // Too late for its own order.
+    // The hold's own order comes too late.
     let late = place(&replica.admission, from_hold(lamp, short.id, 3)).await;
     let ended = Shortfall::HoldEnded { hold_id: short.id, status: HoldStatus::Expired };
     assert_eq!(late, Err(Refusal::Short(ended)));
-    assert_eq!(replica.stock(lamp).await, 1, "nobody has asked for more yet");
+    assert_eq!(replica.stock(lamp).await, 1, "no order has needed its units yet");
     replica.place(lamp, 4).await.unwrap();
     assert_eq!(replica.metrics.holds_expired.get(), 1);
     assert_eq!(replica.place(lamp, 1).await, Err(not_enough(lamp, 0)));
     let release = ReleaseHold { hold_id: long.id, product_id: lamp };
     replica.admission.release(release).await.unwrap();
-    replica.until("what came back is known", async || replica.place(lamp, 1).await.is_ok()).await;
+    replica.until("the released unit is sold", async || replica.place(lamp, 1).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn a_sale_whose_stock_is_all_in_expired_holds_is_sold_in_batches_to_the_la
     let replica = replica(no_sweep()).await;
     let (lamp, vase) = (replica.product(0).await, replica.product(0).await);
     over_together(&replica, lamp, 6000).await;
-    // It is later than all of the other one.
+    // This hold expired after all holds of the lamp.
     over_together(&replica, vase, 1).await;
     // Slightly more than one batch returns each time.
     for (at, wanted) in [2500, 2500, 1000].into_iter().enumerate() {
@@ -102,7 +102,7 @@ async fn a_sale_whose_stock_is_all_in_expired_holds_is_sold_in_batches_to_the_la
             }
         };
         let (orders, ()) = tokio::join!(orders, other);
-        assert!(orders.iter().all(Result::is_ok), "none is told that it is sold out");
+        assert!(orders.iter().all(Result::is_ok), "no order is refused as sold out");
     }
     assert_eq!(replica.metrics.holds_expired.get(), 6001);
     assert_eq!(replica.place(lamp, 1).await, Err(not_enough(lamp, 0)));
@@ -166,13 +166,13 @@ async fn the_sweep_returns_expired_holds_without_any_requests() {
     hold(&replica, lasting(vase, 5, Duration::from_millis(1))).await;
     let keeps = hold(&replica, holding(lamp, 2)).await;
     replica
-        .until("all is back", async || {
+        .until("the units are returned", async || {
             replica.stock(lamp).await == 3 && replica.stock(vase).await == 5
         })
         .await;
     let status = replica.store.hold(keeps.id).await.unwrap().unwrap().status;
     assert_eq!(status, HoldStatus::Active);
-    replica.until("all are counted", async || replica.metrics.holds_expired.get() == 4).await;
+    replica.until("the holds are counted", async || replica.metrics.holds_expired.get() == 4).await;
     let held: i64 = sqlx::query_scalar("SELECT sum(held)::bigint FROM products")
         .fetch_one(replica.store.pool())
         .await
@@ -213,12 +213,12 @@ async fn holds_that_expire_together_are_returned_in_one_round_while_orders_conti
     replica.place(hot, 1).await.unwrap();
     let back = replica.metrics.holds_expired.get();
     assert!(back < holds.unsigned_abs(), "the order did not wait for all of them");
-    replica.until("all is back", async || replica.stock(hot).await == holds + 4).await;
+    replica.until("the units are returned", async || replica.stock(hot).await == holds + 4).await;
     for id in cold {
-        replica.until("one is back", async || replica.stock(id).await == 1).await;
+        replica.until("the unit is returned", async || replica.stock(id).await == 1).await;
     }
     println!(
-        "{holds} holds of one product, and 50 of others, were back after {:?}",
+        "{holds} holds of one product, and 50 of others, were returned after {:?}",
         begun.elapsed()
     );
     assert_eq!(replica.stock(locked).await, 0, "its row is locked");

@@ -170,7 +170,7 @@ async fn commits(replica: &Replica) -> Vec<i32> {
 
 #[tokio::test]
 async fn the_outcome_of_an_unanswered_commit_is_reported_correctly() {
-    // Directly for the test, and through a proxy for admission.
+    // The test uses the database directly, and admission through a proxy.
     let url = database().await;
     let direct = replica_on(&url, AdmissionSettings::default()).await;
     let upstream = url.parse::<url::Url>().unwrap().socket_addrs(|| None).unwrap()[0];
