@@ -1,4 +1,5 @@
-# Answers 200 to every request, and prints its method and path and its webhook-id. For scripts/e2e: PostgreSQL's image has perl.
+# Answers every request with 200, and prints its method, path and webhook-id. For scripts/e2e. Written in Perl, because the image of
+# PostgreSQL contains it.
 use strict;
 use warnings;
 use IO::Socket::INET;
