@@ -5,16 +5,16 @@ use crate::{Invalid, text};
 /// The longest reference to a customer, in characters.
 pub const MAX_CUSTOMER_REF_CHARS: usize = 200;
 
-/// The shop's reference to a customer: 1 to [`MAX_CUSTOMER_REF_CHARS`] characters on one line,
-/// with a visible one.
+/// The shop's reference to a customer: 1 to [`MAX_CUSTOMER_REF_CHARS`] characters on one line, of
+/// which at least one is visible.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CustomerRef(String);
 
 impl CustomerRef {
-    /// Checks a name.
+    /// Checks a reference.
     ///
     /// # Errors
-    /// A name that is empty, blank, too long, or has a line break or another control character.
+    /// A reference that is empty, blank, too long, or has a line break or another control character.
     pub fn new(name: String) -> Result<Self, Invalid> {
         text::name(name, MAX_CUSTOMER_REF_CHARS).map(Self)
     }
@@ -24,12 +24,12 @@ impl CustomerRef {
         Self(name)
     }
 
-    /// The name.
+    /// The reference.
     pub fn into_inner(self) -> String {
         self.0
     }
 
-    /// The name.
+    /// The reference.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -24,8 +24,8 @@ id!(
     ProductId
 );
 id!(
-    /// The id of an order: positive and unique. It increases with time within one process, and nearly so
-    /// between processes.
+    /// The id of an order: positive and unique. Ids increase with time within one process, and
+    /// approximately across processes.
     OrderId
 );
 id!(

@@ -29,7 +29,7 @@ pub enum JsonError {
     /// It is nested too deeply.
     #[error("must not be nested deeper than {JSON_DEPTH_MAX} levels")]
     TooDeep,
-    /// It has a key that `serde_json` does not take for a key.
+    /// It has a key that `serde_json` does not treat as a key.
     #[error("has a key that begins with \"$serde_json::private::\"")]
     ReservedKey,
     /// It is JSON, but not of the requested type.
@@ -41,7 +41,7 @@ pub enum JsonError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // each is an independent fact
 pub struct JsonFacts {
-    /// A key that `serde_json` does not take for a key.
+    /// A key that `serde_json` does not treat as a key.
     pub reserved_key: bool,
     /// An escaped NUL.
     pub nul: bool,

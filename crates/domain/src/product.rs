@@ -76,7 +76,7 @@ pub struct Product {
     pub price: Money,
     /// The units left.
     pub stock: Stock,
-    /// Grows by one with each committed change, a sale included; starts at 1.
+    /// Grows by one with each committed change, including sales; starts at 1.
     pub version: i64,
 }
 

@@ -37,7 +37,7 @@ use crate::{
     failures::Failures,
 };
 
-/// How many durations of the Lease a holder may make no progress.
+/// A holder that makes no progress for this many durations of the Lease releases it.
 const NO_PROGRESS: u32 = 2;
 /// The longest name of a field manager.
 const FIELD_MANAGER_MAX: usize = 128;

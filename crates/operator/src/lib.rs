@@ -13,11 +13,11 @@
 //! ```text
 //! HPA ─▶ API server ─▶ tls: a listener ─▶ caller: who is it, may they? ─▶ external: which queues?
 //!        (aggregator)                                                        │
-//! HPA ◀─ a number, or a refusal ◀──────────────── Redis, asked now ◀─────────┘
+//! HPA ◀─ a number, or a refusal ◀──────────── PostgreSQL and Redis ◀─────────┘
 //! ```
 //!
-//! Redis is read while the caller waits, so no value is stale. If Redis does not answer, the request is refused, and
-//! the HPA changes nothing. With the value 0, it would remove workers.
+//! PostgreSQL and Redis are read while the caller waits, so no value is stale. If Redis does not answer, the request is
+//! refused, and the HPA changes nothing. With the value 0, it would remove workers.
 #![allow(missing_docs, clippy::missing_errors_doc)] // not published
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // tests parse JSON of their own
 

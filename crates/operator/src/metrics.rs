@@ -75,7 +75,7 @@ impl OperatorMetrics {
     /// Creates and registers the metrics. Values that have not been measured yet are NaN.
     ///
     /// # Errors
-    /// A name is registered already.
+    /// A name is already registered.
     pub fn unmeasured(registry: &Registry) -> Result<Self, metrics::Error> {
         let metrics = Self::new(registry)?;
         metrics.ca_expiry.set(f64::NAN);

@@ -176,8 +176,9 @@ impl Operator {
         self.address
     }
 
-    /// Stops the operator: it removes its registration if its Deployment has no replicas any more, releases the Lease, accepts no more connections, and answers requests in progress for up
-    /// to `limit`. Returns whether all were answered.
+    /// Stops the operator. If its Deployment has no replicas any more, it removes its registration. Then it releases
+    /// the Lease, accepts no more connections, and answers requests in progress for up to `limit`. Returns whether it
+    /// released the Lease and answered all requests in time.
     pub async fn shutdown(self, limit: Duration) -> bool {
         drop((self.syncing, self.selling));
         self.readiness.not_ready("ending");
@@ -198,7 +199,7 @@ impl Operator {
     }
 }
 
-/// Removes the registration if the Deployment has no replicas any more; tries until it can tell.
+/// Removes the registration if the Deployment has no replicas any more. Retries until it succeeds.
 async fn withdraw(registration: &Registration) {
     loop {
         match registration.withdraw().await {
@@ -209,7 +210,7 @@ async fn withdraw(registration: &Registration) {
             }
             Err(error) => {
                 let error = holdfast_telemetry::Chain(&error);
-                tracing::warn!(%error, "whether to remove the APIService is not known yet");
+                tracing::warn!(%error, "the APIService could not be checked or removed; trying again");
                 tokio::time::sleep(WITHDRAWAL_PAUSE).await;
             }
         }

@@ -64,7 +64,7 @@ mod tests {
             assert!(!heard(|| tracing::warn!("of ours")).1);
             let warning = || tracing::warn!(target: "sqlx::postgres::notice", "canceling");
             assert!(heard(warning).1);
-            assert!(!heard(|| {}).1, "it was of the poll before");
+            assert!(!heard(|| {}).1, "the warning was in the previous poll");
         });
     }
 }

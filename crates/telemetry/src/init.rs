@@ -69,7 +69,7 @@ pub enum InitError {
     Exporter(#[from] ExporterBuildError),
     #[error("the metrics of traces cannot be created")]
     Metrics(#[from] crate::metrics::Error),
-    #[error("logs are set up already")]
+    #[error("logs are already set up")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
@@ -162,7 +162,7 @@ pub fn init_command(settings: &CommandLogs) -> Result<(), InitError> {
     Ok(tracing_subscriber::registry().with(lines).try_init()?)
 }
 
-/// Lines on standard error.
+/// Writes lines to standard error.
 fn lines(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{Readiness, Registry};
 
-/// The most connections. One more replaces another one, so that probes are always answered.
+/// The most connections. A further one replaces another, so that probes are always answered.
 const CONNECTIONS_MAX: usize = 64;
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection may take for its one request and answer.

@@ -1,4 +1,4 @@
-//! Metrics, each declared once: the [`metrics!`](crate::metrics!) macro makes the struct that code counts with, registers
+//! Metrics, each declared once: the [`metrics!`](crate::metrics!) macro creates the struct that code uses, registers
 //! it, and keeps the declaration for the reference page.
 //!
 //! ```
@@ -56,7 +56,7 @@ pub const fn doubling<const N: usize>(first: f64) -> [f64; N] {
 /// Declares metrics; the [module](crate::metrics) shows how.
 #[macro_export]
 macro_rules! metrics {
-    // Every metric has been taken up.
+    // All metrics have been processed.
     (@take [$(#[$about:meta])* $vis:vis $name:ident]
         [$($fields:tt)*] [$registry:ident $($statements:tt)*] [$($names:ident)*]) => {
         $(#[$about])*
@@ -67,7 +67,7 @@ macro_rules! metrics {
             /// Creates and registers the metrics.
             ///
             /// # Errors
-            /// A name is registered already.
+            /// A name is already registered.
             $vis fn new(
                 $registry: &$crate::metrics::Registry,
             ) -> ::std::result::Result<Self, $crate::metrics::Error> {

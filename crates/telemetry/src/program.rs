@@ -22,8 +22,8 @@ pub fn run<E: AsRef<dyn Error>>(
     runtime: &mut runtime::Builder,
     task: impl Future<Output = Result<Ended, E>>,
 ) -> ExitCode {
-    // Otherwise the kernel may give a huge page to the first bytes of each, which costs a connection about 10 KiB. It is not
-    // possible on every kernel, and nothing depends on it.
+    // The allocator asks for huge pages. With them, the kernel backs memory that is not used, about 10 KiB for each
+    // connection. Not every kernel can switch them off, and nothing depends on it.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_thp_disable(true);
     let guard = match crate::init(program, telemetry) {

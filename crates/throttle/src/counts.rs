@@ -50,7 +50,7 @@ impl Counts {
         (self.second, unsent.map(|(caller, count)| (caller.clone(), count.unsent)).collect())
     }
 
-    /// Redis has added `sent` requests, and has `all`.
+    /// Records that Redis has added `sent` requests, and that the total is `all`.
     pub fn sent(&mut self, second: u64, caller: &str, sent: u64, all: u64) {
         if second == self.second
             && let Some(count) = self.callers.get_mut(caller)

@@ -41,12 +41,12 @@ pub(crate) async fn run(
             pipe.cmd("INCRBY").arg(&key).arg(*count);
             pipe.cmd("EXPIRE").arg(&key).arg(KEPT_SECONDS).ignore();
         }
-        // A key that another program has written to concerns its caller only.
+        // A key that another program has written to must affect only its own caller.
         pipe.ignore_errors();
         let mut connection = connection.clone();
         let exchange = async {
             let all: Vec<RedisResult<u64>> = pipe.query_async(&mut connection).await?;
-            // If all are refused, it is not because of the keys.
+            // If all commands are refused, the keys are not the cause.
             match all.first() {
                 Some(Err(error)) if all.iter().all(RedisResult::is_err) => Err(error.clone()),
                 _ => Ok(all),

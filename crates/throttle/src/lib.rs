@@ -73,7 +73,7 @@ impl Throttle {
             RedisServers::new(&settings.redis_url, settings.redis_ca.as_deref(), exchange::TAG)
                 .map_err(ThrottleError)?;
         let limits = ConnectionLimits {
-            // In the background, and with Sentinels it takes several round trips.
+            // Connecting happens in the background, and takes several round trips with Sentinels.
             connect: settings.op_timeout.max(CONNECT_MIN),
             response: settings.op_timeout,
         };

@@ -68,8 +68,8 @@ pub enum FulfilError {
 /// An order may be handed over more than once: on a retry, or when a worker died or lost its lease. Effects outside must
 /// recognize a repeat by the order's id and nonce.
 pub trait Fulfilment: Send + Sync + 'static {
-    /// Fulfils one order. The future is dropped if the worker ends or loses its claim; what [`OrderToFulfil::handover`] says
-    /// then is recorded.
+    /// Fulfils one order. The future is dropped if the worker ends or loses its claim. The state of
+    /// [`OrderToFulfil::handover`] at that time is recorded.
     fn fulfil(&self, work: OrderToFulfil) -> impl Future<Output = Result<(), FulfilError>> + Send;
 
     /// Waits until it accepts more orders, then returns how many. The worker reads no more than that from the queue, so that

@@ -71,7 +71,7 @@ impl<F: Fulfilment> Jobs<'_, F> {
             let trace = JobTrace::begin(&delivery, &claim, times);
             let mut begun = Begun { claim, delivery, slot, trace };
             if begun.claim.tries > max {
-                // No attempt so far recorded an outcome: each worker was killed, perhaps by this very order. It is
+                // The last attempt recorded no outcome: its worker was killed, perhaps by this order. The order is
                 // therefore not read again.
                 let verdict = AttemptResult::Failed(format!(
                     "gave up after {max} attempts; the last one ended without an outcome"

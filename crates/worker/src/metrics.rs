@@ -63,7 +63,7 @@ impl WorkerMetrics {
     /// Creates and registers the metrics. Values that have not been measured yet are NaN.
     ///
     /// # Errors
-    /// A name is registered already.
+    /// A name is already registered.
     pub fn unmeasured(registry: &Registry) -> Result<Self, metrics::Error> {
         let metrics = Self::new(registry)?;
         metrics.unknown_depth();

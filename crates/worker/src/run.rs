@@ -83,7 +83,7 @@ impl Worker {
     /// within a tokio runtime.
     ///
     /// # Errors
-    /// The Redis URL is not valid, or a metric is registered already.
+    /// The Redis URL is not valid, or a metric is already registered.
     pub fn start<F: Fulfilment>(
         settings: WorkerSettings,
         store: Store,

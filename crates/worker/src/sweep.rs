@@ -32,10 +32,10 @@ pub(crate) async fn sweep(
     shared: &WorkerContext,
     lost_before: Option<Timestamp>,
 ) -> Result<(), MaintenanceError> {
-    // A group that delivers nothing shows no error.
+    // A consumer group that is ahead of its stream delivers nothing and reports no error.
     shared.queue.mend().await?;
     let waiting = shared.queue.oldest_waiting().await?.unwrap_or_default();
-    // What is left of a queue that has lost orders says nothing of their age.
+    // The rest of a queue that has lost orders does not show their age.
     let shown = if lost_before.is_some() { f64::NAN } else { waiting.as_secs_f64() };
     shared.metrics.oldest_age.set(shown);
     let settings = &shared.settings;

@@ -1,7 +1,7 @@
 //! Claimed orders that are still to be read, because they contain something that may be large.
 //!
 //! They are read in slices of limited size, and only as many as the memory limit allows, so that large metadata cannot
-//! kill the worker. The claim is committed before the order is read, so an order that kills its worker all the same has used
+//! kill the worker. The claim is committed before the order is read, so an order that still kills its worker has used
 //! up an attempt.
 
 use std::{collections::VecDeque, sync::Arc};

@@ -100,8 +100,8 @@ impl ServedQueue {
 
     /// The number of unfinished orders: waiting, in flight, or waiting for another attempt. It comes from the database
     /// if that is configured and answers. A large backlog is expensive to count, so it comes from Redis, as it does
-    /// without a database. If Redis may have lost orders, its value is not used. Takes at most twice the timeout. Safe
-    /// to cancel.
+    /// without a database. If Redis may have lost orders, its value is not used. If Redis does not answer, the number
+    /// is not known, because the workers cannot work either. Takes at most twice the timeout. Safe to cancel.
     ///
     /// # Errors
     /// It is not known.
@@ -113,7 +113,6 @@ impl ServedQueue {
         let lost = match &depth {
             Ok(_) => false,
             Err(QueueUnavailable::Queue(QueueError::NoGroup | QueueError::Incomplete)) => true,
-            // Without Redis, the workers cannot work either.
             Err(_) => return depth,
         };
         match unfinished {

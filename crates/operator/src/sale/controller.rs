@@ -296,7 +296,7 @@ impl SaleController {
         let snapshot = match self.0.repository.snapshot().await {
             Ok(snapshot) => snapshot,
             Err(NotWritten::Unavailable) => return Err(DatabaseUnavailable),
-            // There is none.
+            // There is no database, or it refuses the statement.
             Err(_) => return Ok(()),
         };
         let Some(kept) = kept else { return Ok(()) };

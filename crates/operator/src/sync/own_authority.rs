@@ -7,8 +7,8 @@
 //! each replica:            serves the former's ── caBundle has the new ──▶ waits a round ──▶ serves the new's
 //! ```
 //!
-//! A replica never serves a certificate that the API server does not trust, and no connection is closed. If a replica
-//! ends at any point, another one continues with the same two objects.
+//! A replica does not replace a valid certificate that the API server trusts by one that it does not trust yet, and no
+//! connection is closed. If a replica ends at any point, another one continues with the same two objects.
 
 use std::{
     collections::BTreeMap,

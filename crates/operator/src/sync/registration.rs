@@ -125,7 +125,7 @@ impl Registration {
     }
 
     /// Registers this operator, with the fields of the chart's template. The labels and Helm's annotations are those of
-    /// the Deployment, because `helm uninstall` leaves an object without them.
+    /// the Deployment, because `helm uninstall` does not remove an object without them.
     async fn create(&self, deployment: Deployment) -> Result<(), RoundError> {
         let mut annotations = deployment.metadata.annotations.unwrap_or_default();
         annotations.retain(|name, _| name.starts_with(HELM_ANNOTATIONS));
@@ -150,7 +150,7 @@ impl Registration {
         call(self.api_services.patch(API_SERVICE, &params, &Patch::Apply(registration)))
             .await
             .map_err(RoundError::ApiService)?;
-        tracing::info!("{API_SERVICE} was not registered, and is now");
+        tracing::info!("{API_SERVICE} was not registered; this operator has registered it");
         Ok(())
     }
 

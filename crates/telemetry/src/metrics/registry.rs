@@ -36,7 +36,7 @@ impl Registry {
     /// Creates a metric and registers it. Called by [`metrics!`](crate::metrics!).
     ///
     /// # Errors
-    /// The name is registered already, or Prometheus does not allow it.
+    /// The name is already registered, or Prometheus does not allow it.
     pub fn declare<M: Declarable>(&self, declaration: &Declaration) -> Result<M, Error> {
         let metric = M::make(declaration)?;
         self.metrics.register(Box::new(metric.clone()))?;
@@ -50,7 +50,7 @@ impl Registry {
     /// [`metrics!`](crate::metrics!).
     ///
     /// # Errors
-    /// The name is registered already, or Prometheus does not allow it.
+    /// The name is already registered, or Prometheus does not allow it.
     pub fn declare_each<M: Single, const N: usize>(
         &self,
         declaration: &Declaration,

@@ -28,7 +28,7 @@ use opentelemetry_sdk::{
 const SCHEDULE_DELAY: Duration = Duration::from_secs(1);
 
 crate::metrics! {
-    /// What became of spans.
+    /// The outcomes of spans.
     pub(crate) struct TraceMetrics {
         /// Spans of traces: sent to the collector, dropped because the queue was full, or dropped because the collector
         /// did not accept them.

@@ -27,8 +27,8 @@ impl Handover {
         let _ = self.0.compare_exchange(MAYBE, NOT_TAKEN, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// To be called before the first byte of the order is sent: from then on the attempt may take effect. If it returns
-    /// `false`, the attempt is over and nothing may be sent.
+    /// Must be called before the first byte of the order is sent, because the attempt may take effect from then on. If
+    /// it returns `false`, the attempt is over and nothing may be sent.
     #[must_use]
     pub fn may_be_taken(&self) -> bool {
         let begun = self.0.compare_exchange(NOT_TAKEN, MAYBE, Ordering::AcqRel, Ordering::Acquire);

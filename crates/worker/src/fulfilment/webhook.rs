@@ -8,7 +8,7 @@
 //! | `payload` | the body of a request |
 //! | `signature` | how the receiver authenticates the sender |
 //! | `answer` | what an answer means |
-//! | `gate` | which orders are sent at the same time, and few while the receiver is down |
+//! | `gate` | how many orders are sent at the same time, and the pauses while the receiver is down |
 //! | `metrics` | its metrics |
 //!
 //! `docs/webhooks.md` is for operators and authors of receivers.
@@ -64,7 +64,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static(propagation::TRACEPARENT
 /// Registers the metrics without a webhook, for the reference.
 ///
 /// # Errors
-/// A name is registered already.
+/// A name is already registered.
 pub(crate) fn register_metrics(registry: &Registry) -> Result<(), MetricsError> {
     WebhookMetrics::new(registry).map(drop)
 }

@@ -25,7 +25,7 @@ fn each_customer_gets_units_up_to_the_limit() {
     );
     assert_eq!(allocator.order(&[line(1, 3)], Some(&ann)), over(2));
     assert!(allocator.order(&[line(1, 1)], Some(&ann)).is_ok());
-    assert!(hold(&mut allocator, 1, 1, Some(&ann)).is_ok(), "what is held counts");
+    assert!(hold(&mut allocator, 1, 1, Some(&ann)).is_ok(), "held units count");
     let none_left = Shortfall::OverLimit { product_id: ProductId(1), limit: 3, left: 0 };
     assert_eq!(hold(&mut allocator, 1, 1, Some(&ann)), Err(none_left));
     assert!(allocator.order(&[line(1, 3)], Some(&bob)).is_ok());

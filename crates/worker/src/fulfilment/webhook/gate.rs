@@ -36,12 +36,12 @@ use record::AnswerRecord;
 
 pub(super) use lane::LaneKind;
 
-/// The number of consecutive failures that begins a pause, if they cannot be the orders' own; otherwise as many orders
-/// as connections must fail for the first time.
+/// The number of consecutive failures that begins a pause, if the receiver cannot be reached or the orders have failed
+/// before. Otherwise, as many orders as there are connections must fail, and at least this many.
 const FAILURES_MAX: u32 = 5;
-/// The share of the connections for orders that have failed before, and the share that may hang: one of this many.
+/// One in this many connections is for orders that have failed before, and one in this many may hang.
 const SHARE: usize = 4;
-/// How often a request that hangs looks whether it must be given up.
+/// How often a request that hangs checks whether it must be given up.
 const GIVE_UP_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ pub(super) struct Gate {
     /// Only one task waits for room.
     changed: Notify,
     connections: Semaphore,
-    /// Those of the connections that orders may use that have failed before.
+    /// The connections for orders that have failed before.
     connections_again: Semaphore,
     /// The most requests that may hang while others wait.
     hanging_max: usize,
@@ -99,8 +99,8 @@ impl Gate {
     pub fn new(limits: GateLimits, paused: IntGauge) -> Self {
         let connections = limits.connections.min(limits.orders).max(1);
         let share = (connections / SHARE).max(1);
-        // Twice as many orders as connections, so that no connection waits for the next order.
         let again = connections.min(limits.orders / SHARE).max(1);
+        // Twice as many orders as connections, so that no connection waits for the next order.
         let first = (connections * 2).min(limits.orders.saturating_sub(again)).max(1);
         let failures_max = u32::try_from(connections).unwrap_or(u32::MAX).max(FAILURES_MAX);
         Self {
@@ -184,7 +184,7 @@ impl Gate {
         Ok(inside)
     }
 
-    /// Orders of the other lane do not wait for the end of a pause.
+    /// Orders that have failed before do not wait for the end of a pause.
     fn check_again(&self, kind: LaneKind) -> Result<(), FulfilError> {
         if kind == LaneKind::Again { self.check(kind) } else { Ok(()) }
     }
@@ -222,7 +222,7 @@ impl Gate {
             ReceiverCondition::Up => {
                 state.record.up(kind == LaneKind::First, sent);
                 state.unreachable = 0;
-                // Both, whichever is paused.
+                // An answer opens both lanes.
                 let opened = [state.first.open(), state.again.open()];
                 if opened.contains(&true) {
                     drop(state);
@@ -269,10 +269,10 @@ impl Gate {
         after: Option<Duration>,
     ) {
         let pause = self.limits.pause;
-        // If others succeeded meanwhile, it says nothing about the receiver.
+        // If other orders succeeded meanwhile, the failure shows nothing about the receiver.
         let others_succeeded = state.record.up_since(sent);
         match after {
-            // Of an order that has not failed before, this is the receiver's limit of requests.
+            // For an order that has not failed before, the receiver limits the rate of requests.
             Some(after) if kind == LaneKind::First => {
                 state.first.pause(sent, pause, after);
                 state.again.pause(sent, pause, after);
@@ -322,7 +322,7 @@ impl Drop for WaitingForConnection<'_> {
 pub(super) struct SendTurn<'a> {
     inside: Inside<'a>,
     sent: Instant,
-    /// Counted in `hanging`.
+    /// Whether it is counted in `hanging`.
     hangs: bool,
     _permits: [Option<SemaphorePermit<'a>>; 2],
 }

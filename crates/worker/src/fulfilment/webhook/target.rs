@@ -1,6 +1,6 @@
 //! Which addresses a webhook may use.
 //!
-//! A typing error, or an attacker who controls the receiver's DNS record, must not be able to direct the worker's requests at
+//! A typo, or an attacker who controls the receiver's DNS record, must not be able to direct the worker's requests at
 //! its own network: databases, neighbouring services, the cloud's metadata service. So the worker connects only to addresses
 //! of the public internet, unless a setting allows others. It resolves the name here, drops addresses that are not public,
 //! and connects to one of the rest. There is no second lookup that could return another address.

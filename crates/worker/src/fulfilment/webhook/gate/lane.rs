@@ -28,7 +28,7 @@ pub(super) struct Lane {
     pauses: u32,
     /// Paused until then, and probing afterwards; `None` if it is open.
     until: Option<Instant>,
-    /// Nothing of an order reached the receiver: one order after a pause is enough.
+    /// Whether nothing reached the receiver. Then only one order is sent after a pause.
     unreachable: bool,
 }
 
@@ -85,14 +85,14 @@ impl Lane {
         }
     }
 
-    /// Begins a pause of at least this long because the receiver cannot be reached.
+    /// Begins a pause because the receiver cannot be reached.
     pub fn unreachable(&mut self, sent: Instant, pause: Backoff) {
         self.unreachable = true;
         self.pause(sent, pause, Duration::ZERO);
     }
 
-    /// Begins a pause of at least this long, unless the request was sent before a pause that has begun: it shows nothing
-    /// new then.
+    /// Begins a pause of at least `least`, unless the request was sent before the current pause is over, because it
+    /// then shows nothing new.
     pub fn pause(&mut self, sent: Instant, pause: Backoff, least: Duration) {
         if self.until.is_some_and(|until| sent < until) {
             return;

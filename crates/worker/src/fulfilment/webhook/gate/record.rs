@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 /// The weight of the newest answer in the moving averages.
 const WEIGHT: f64 = 1.0 / 16.0;
-/// The share of orders that succeed at their first attempt from which a failure is the order's own.
+/// If at least this share of orders succeeds at the first attempt, a failure is the order's own.
 const SUCCESSES: f64 = 0.8;
-/// A receiver that answered this shortly before a request was up when it was sent.
+/// If the receiver answered at most this long before a request was sent, it was up at that time.
 const RECENT: Duration = Duration::from_secs(2);
 /// A request hangs if it takes this many times as long as the average answer, and at least [`HANGS_AFTER`].
 const HANGS_FACTOR: u32 = 10;
