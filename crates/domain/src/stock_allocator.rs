@@ -119,7 +119,7 @@ impl StockAllocator {
         })
     }
 
-    /// Moves units from stock into a hold. Returns the price of the hold.
+    /// Moves units from stock into a hold. Returns the price of one unit.
     ///
     /// # Errors
     /// Why it is refused.

@@ -53,8 +53,8 @@ pub enum IssueError {
 
 impl Authority {
     /// Returns what has to replace `have`; `None` if it can stay. Everything is new if there is nothing yet. The
-    /// authority or the serving certificate is renewed if less than a third of its validity is left. Expired
-    /// authorities are removed from the bundle.
+    /// authority or the serving certificate is renewed if less than a third of its validity is left or it is not valid
+    /// yet, and the serving certificate also if it lacks a name. Expired authorities are removed from the bundle.
     pub fn renewed(
         &self,
         have: Option<&Material>,

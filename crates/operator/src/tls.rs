@@ -92,7 +92,7 @@ impl TlsListener {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    // There are no free file descriptors. Wait until some are closed.
+                    // For example, no file descriptor is free. Wait until some are closed.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }

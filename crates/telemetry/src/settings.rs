@@ -55,7 +55,7 @@ pub fn address(text: &str) -> Result<std::net::SocketAddr, MustBe> {
     })
 }
 
-/// Settings of which each is valid by itself.
+/// Settings that are each valid by themselves.
 pub trait Together {
     /// Checks that no two of them contradict each other. Without this, a program would silently follow one of them.
     ///

@@ -22,7 +22,7 @@ pub(crate) struct WorkerHealth {
 }
 
 impl WorkerHealth {
-    /// The database is up, because the schema has been checked; Redis is unknown.
+    /// The database counts as up, because the worker calls nothing before it has checked the schema. Redis is unknown.
     pub fn new(readiness: Readiness) -> Self {
         Self {
             database: AtomicU8::new(UP),

@@ -25,7 +25,7 @@ impl MaintenanceTask {
         let queue = &shared.queue;
         match self {
             Self::QueueDepth => match queue.whole_depth().await {
-                // What is left would look like a short queue.
+                // The rest of a queue that has lost orders would look like a short queue.
                 Err(QueueError::Incomplete) => self.set_unknown(shared),
                 depth => shared.metrics.depth(depth?),
             },

@@ -158,7 +158,8 @@ impl Worker {
     }
 
     /// Ends the worker: it starts nothing new, finishes the orders in flight for up to `limit` or
-    /// [`Fulfilment::shutdown_time`], and hands back the rest. Returns whether all orders in flight were finished.
+    /// [`Fulfilment::shutdown_time`], whichever is less, and hands back the rest. Returns whether all orders in flight
+    /// were finished and all outcomes were written in time.
     pub async fn shutdown(self, limit: Duration) -> bool {
         self.shared.health.ending();
         self.stop.cancel();

@@ -120,7 +120,7 @@ pub async fn read(path: &Path) -> Result<Vec<QueueEntry>, FileError> {
     })?;
     let list = |must| FileError::List { path: path.to_owned(), must };
     if document.queues.len() > QUEUES_MAX {
-        return Err(list("must be at most 1000"));
+        return Err(list("must have at most 1000 entries"));
     }
     let mut listed = Vec::with_capacity(document.queues.len());
     let mut seen = BTreeSet::new();
@@ -157,7 +157,7 @@ impl RawQueueEntry {
                 other => format!("labels.{other}"),
             };
             if !is_label_key(key) || !is_label_value(value) {
-                return Err((field, "must be a label as Kubernetes allows it"));
+                return Err((field, "must be a label that Kubernetes allows"));
             }
         }
         let redis_url = match (self.redis_url, self.redis_url_file) {
@@ -177,7 +177,7 @@ async fn url_in(path: &Path) -> Option<RedisUrl> {
         Ok(text) => text,
         Err(error) => {
             let error = holdfast_telemetry::Chain(&error);
-            tracing::warn!(%error, "a queue's redisUrlFile cannot be used: its numbers are refused");
+            tracing::warn!(%error, "a queue's redisUrlFile cannot be used: requests for its metrics are refused");
             return None;
         }
     };
@@ -185,7 +185,7 @@ async fn url_in(path: &Path) -> Option<RedisUrl> {
     if url.is_none() {
         tracing::warn!(
             path = %path.display(),
-            "a queue's redisUrlFile contains no address of a Redis server: its numbers are refused"
+            "a queue's redisUrlFile contains no address of a Redis server: requests for its metrics are refused"
         );
     }
     url
@@ -245,11 +245,11 @@ mod tests {
             ),
             (
                 "queues: [{namespace: shop, queue: a/b, redisUrl: 'redis://a'}]",
-                "queues.yaml: queues[0].queue must be a label as Kubernetes allows it",
+                "queues.yaml: queues[0].queue must be a label that Kubernetes allows",
             ),
             (
                 "queues: [{namespace: shop, labels: {a: 'b c'}, redisUrl: 'redis://a'}]",
-                "queues.yaml: queues[0].labels.a must be a label as Kubernetes allows it",
+                "queues.yaml: queues[0].labels.a must be a label that Kubernetes allows",
             ),
             (
                 "queues: [{namespace: a, redisUrl: 'redis://a'}, {namespace: a, redisUrl: 'redis://b'}]",

@@ -37,7 +37,7 @@ impl PartCapacity {
         wanted: fn(&FlashSaleSpec) -> Option<i32>,
     ) -> Self {
         let found = match reference {
-            Some(_) => PartReplicas::Unknown("not yet".to_owned()),
+            Some(_) => PartReplicas::Unknown("it has not been read yet".to_owned()),
             None => PartReplicas::Nothing,
         };
         Self { name, wanted, reference, found: Mutex::new(found) }

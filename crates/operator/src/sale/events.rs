@@ -1,5 +1,5 @@
 //! Events of a FlashSale, as shown by `kubectl describe`: one for each change of the phase, and one when the sale
-//! stalls or recovers.
+//! stalls, when the reason changes, and when it recovers.
 
 use kube::runtime::events::{Event, EventType};
 

@@ -81,8 +81,8 @@ pub(super) fn interpret(
     (condition, Err(FulfilError::Unavailable { reason, after }))
 }
 
-/// Reads a limited part of a body, until `deadline` at most, and returns its beginning if the answer is a failure. A body
-/// that breaks off or is too slow is not an error.
+/// Reads a limited part of a body, until `deadline` at most, and returns its beginning. A body that breaks off or is
+/// too slow is not an error.
 pub(super) async fn read<B>(status: StatusCode, mut body: B, deadline: Instant) -> String
 where
     B: Body<Data = Bytes> + Unpin,
