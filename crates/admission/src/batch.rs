@@ -20,8 +20,8 @@ use crate::{
     trace::BatchTimes,
 };
 
-/// How often a batch is tried if another replica uses one of its keys in the meantime. Each retry finds that key, and its
-/// request leaves the batch.
+/// How often a batch is tried if another replica uses one of its keys in the meantime. Each retry finds that key, and
+/// its request leaves the batch.
 const KEY_TRIES: u8 = 5;
 
 /// Runs the batches of all lanes.

@@ -2,7 +2,8 @@
 //!
 //! This crate contains the lanes in which requests wait, batches from the lock to the answers, refusals of requests for
 //! sold-out products from memory, the return of units of expired holds, the publication of accepted orders to the queue,
-//! and the metrics of these. It contains no HTTP, no problem documents and no SQL. The rules of stock are in `holdfast_domain`.
+//! and the metrics of these. It contains no HTTP, no problem documents and no SQL. The rules of stock are in
+//! `holdfast_domain`.
 //!
 //! A caller passes a validated request to [`Admission`] and waits for the decision. A lane takes all waiting requests
 //! (up to a limit), locks the rows of their products once, allocates the stock in the order of arrival, writes
