@@ -96,7 +96,7 @@ mod tests {
             ("HOLDFAST_API_PORT_80_TCP_ADDR", "10.96.0.7"),
             ("HOLDFAST_API_NAME", "/worker/holdfast-api"),
             ("HOLDFAST_API_ENV_PATH", "/bin"),
-            ("HOLDFAS_LOG", "of somebody else"),
+            ("HOLDFAS_LOG", "of another program"),
             ("PATH", "/bin"),
         ] {
             assert_eq!(about(name, value), None, "{name}");

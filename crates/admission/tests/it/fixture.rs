@@ -140,7 +140,7 @@ impl Replica {
 
     /// Waits until requests wait for this many locked rows.
     pub async fn apart(&self, rows: i64) {
-        self.until("requests wait apart", async || self.metrics.own_lanes.get() == rows).await;
+        self.until("requests wait for rows", async || self.metrics.own_lanes.get() == rows).await;
     }
 }
 

@@ -21,7 +21,7 @@ fn no_sweep() -> AdmissionSettings {
 
 async fn until_expired(replica: &Replica, hold: &AcceptedHold) {
     replica
-        .until("the hold is over", async || {
+        .until("the hold has expired", async || {
             let hold = replica.store.hold(hold.id).await.unwrap().unwrap();
             hold.status == HoldStatus::Expired
         })
@@ -54,7 +54,7 @@ async fn a_batch_whose_changes_of_stock_cancel_out_is_still_written() {
     let (lamp, vase) = (replica.product(10).await, replica.product(1).await);
     let first = hold(&replica, holding(lamp, 3)).await;
     let release = ReleaseHold { hold_id: first.id, product_id: lamp };
-    // All three are in the lane before it takes a batch.
+    // All three requests are in the lane before it forms a batch.
     let batches = replica.metrics.batch_size.get_sample_count();
     let (released, second, refused) = tokio::join!(
         replica.admission.release(release),

@@ -76,8 +76,7 @@ async fn a_repeat_on_another_replica_waits_for_the_first_in_flight() {
     assert_eq!((here.orders().await, here.stock(lamp).await), (1, 0));
 }
 
-/// Another replica's batch uses the key of a batch while the row of that batch is locked. The products differ, so no
-/// row lock orders the two.
+/// Both replicas get requests with the same keys at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_keys_on_two_replicas_lead_to_one_order_each() {
     let url = database().await;

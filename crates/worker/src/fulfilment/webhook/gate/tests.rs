@@ -198,7 +198,7 @@ async fn requests_that_hang_are_cancelled_while_others_wait_except_for_a_share()
         let limit = Duration::from_mins(1);
         tokio::time::timeout(limit, futures::StreamExt::next(&mut hanging)).await.is_ok()
     };
-    assert!(!next().await, "nobody waits");
+    assert!(!next().await, "no order waits");
     let waiting = gate.turn(LaneKind::First);
     let ((), turn) = tokio::join!(async { assert!(next().await) }, waiting);
     assert!(turn.is_ok());
