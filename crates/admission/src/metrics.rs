@@ -25,7 +25,7 @@ holdfast_telemetry::metrics! {
         /// Orders that `holdfast_orders_lost_total` counts and that the database has again, because a former primary became the
         /// primary again. The log has their ids.
         pub found: IntCounter = "holdfast_orders_found_total",
-        /// Orders that were refused.
+        /// Orders, holds, cancellations and releases that were refused.
         refused: IntCounterVec = "holdfast_orders_refused_total" { reason: Refusal::REASONS },
         /// Requests that repeated a granted one with the same Idempotency-Key.
         pub repeated: IntCounter = "holdfast_requests_repeated_total",

@@ -66,16 +66,16 @@ impl SaleWatch {
     pub fn found(&self, products: impl Iterator<Item = ProductId>, wait: Duration) {
         let now = Timestamp::now();
         for product_id in products {
-            let known = {
+            let watched = {
                 let mut known = self.seen.known.write();
-                let room = known.len() < PRODUCTS_MAX;
-                if room || known.contains_key(&product_id) {
+                let watched = known.len() < PRODUCTS_MAX || known.contains_key(&product_id);
+                if watched {
                     known.insert(product_id, now);
                 }
-                room
+                watched
             };
             self.seen.any.store(true, Ordering::Relaxed);
-            if known {
+            if watched {
                 self.seen.count(product_id, now, |second| second.waited(wait));
             }
         }

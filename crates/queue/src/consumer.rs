@@ -68,19 +68,16 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Creates a consumer. No other process may use the same name at the same time.
-    ///
-    /// # Errors
-    /// None at present. The connection is opened by the first read.
-    pub fn new(queue: Queue, name: impl Into<String>) -> Result<Self, QueueError> {
-        Ok(Self {
+    /// Creates a consumer, which connects at the first read. No other process may use the same name at the same time.
+    pub fn new(queue: Queue, name: impl Into<String>) -> Self {
+        Self {
             queue,
             name: name.into(),
             connection: None,
             run_id: String::new(),
             searched: FIRST.to_owned(),
             redis_is_new: false,
-        })
+        }
     }
 
     pub fn name(&self) -> &str {

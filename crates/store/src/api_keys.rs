@@ -14,6 +14,10 @@ use crate::{
 /// The most valid keys, because each replica keeps all of them in memory.
 pub const LIVE_KEYS_MAX: i64 = 10_000;
 
+/// The most keys that are read. Requests that create keys at the same time do not see each other's, so there may be more
+/// than [`LIVE_KEYS_MAX`].
+const LIVE_KEYS_READ: i64 = LIVE_KEYS_MAX + 1_000;
+
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
     /// Its public part.
@@ -112,7 +116,7 @@ impl TryFrom<ApiKeyRow> for ApiKey {
 }
 
 impl Store {
-    /// The valid keys, at most [`LIVE_KEYS_MAX`].
+    /// The valid keys.
     ///
     /// # Errors
     /// The database is not available.
@@ -126,7 +130,7 @@ impl Store {
                 ORDER BY created_at, id
                 LIMIT $1"
             ],
-            LIVE_KEYS_MAX,
+            LIVE_KEYS_READ,
         )
         .fetch_all(self.reads())
         .await?;

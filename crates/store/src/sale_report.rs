@@ -226,7 +226,8 @@ impl Store {
 /// The upper bound of the bucket with the 99th percentile.
 fn percentile_99(waits: &[i64]) -> Option<Duration> {
     let all: i64 = waits.iter().sum();
-    let rank = (all.saturating_mul(99) / 100).max(1);
+    // Rounded up.
+    let rank = all - all / 100;
     let mut below = 0;
     let place = waits.iter().position(|count| {
         below += count;
@@ -279,5 +280,6 @@ mod tests {
         assert_eq!(percentile_99(&[0, 0]), None);
         assert_eq!(percentile_99(&[99, 0, 1]), Some(Duration::from_micros(2)));
         assert_eq!(percentile_99(&[98, 0, 2]), Some(Duration::from_micros(8)));
+        assert_eq!(percentile_99(&[148, 0, 2]), Some(Duration::from_micros(8)));
     }
 }

@@ -1,7 +1,7 @@
 //! Writes outcomes in batches, and acknowledges the messages after the commit.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -113,6 +113,12 @@ async fn write_and_acknowledge(shared: &WorkerContext, batch: &mut Vec<Finished>
         })
         .unzip();
     let (begun, orders) = (Instant::now(), outcomes.len());
+    // If a batch has several attempts of an order, only the newest can have been written.
+    let mut newest = HashMap::with_capacity(orders);
+    for outcome in &outcomes {
+        let attempt = newest.entry(outcome.order_id).or_insert(outcome.attempt);
+        *attempt = outcome.attempt.max(*attempt);
+    }
     let WrittenOutcomes { done, locked } = write(shared, &outcomes).await;
     let (mut still, mut ended) = (Vec::new(), Vec::with_capacity(orders));
     for (outcome, (delivery, slot, trace)) in outcomes.into_iter().zip(rest) {
@@ -122,7 +128,7 @@ async fn write_and_acknowledge(shared: &WorkerContext, batch: &mut Vec<Finished>
             still.push(Finished { claim, delivery, verdict, taken, slot, trace });
             continue;
         }
-        let written = done.contains(&order_id);
+        let written = done.contains(&order_id) && newest.get(&order_id) == Some(&attempt);
         if let Some(trace) = trace {
             trace.end(&verdict, written, begun, orders);
         }

@@ -116,7 +116,7 @@ impl Worker {
         });
         // Two consumers with the same name would receive each other's messages.
         let name = uuid::Uuid::new_v4().to_string();
-        let consumer = Consumer::new(shared.queue.clone(), &name)?;
+        let consumer = Consumer::new(shared.queue.clone(), &name);
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
         // Cancelled when the schema exists: before that there is nothing to maintain.
         let schema = CancellationToken::new();

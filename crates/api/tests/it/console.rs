@@ -178,7 +178,7 @@ async fn the_queue_and_the_backlog_are_those_of_the_whole_system() {
     let numbers = server.until("the order is counted", numbers).await;
     assert_eq!(numbers["queue"]["workers"], 0);
     assert!(numbers["queue"]["oldest_seconds"].as_f64().is_some());
-    let mut worker = holdfast_queue::Consumer::new(queue, "one").unwrap();
+    let mut worker = holdfast_queue::Consumer::new(queue, "one");
     assert_eq!(worker.next(1).await.unwrap().len(), 1);
     let taken = async || {
         let queue = stats(&server).await["queue"].clone();

@@ -8,8 +8,8 @@ use std::time::Duration;
 use holdfast_bench::audit::{Expectation, Findings, Log, audit};
 use holdfast_bench::environment::all_final;
 use holdfast_sandbox::{
-    Clock, Disk, Keep, Postgres, PostgresOptions, PostgresVersion, Program, Proxy, Redis, RedisCluster,
-    RedisOptions, RedisSentinels, migrate, workspace_binary,
+    Clock, Disk, Keep, Postgres, PostgresOptions, PostgresVersion, Program, Proxy, Redis,
+    RedisCluster, RedisOptions, RedisSentinels, migrate, workspace_binary,
 };
 use parking_lot::Mutex;
 use sqlx::postgres::PgConnectOptions;

@@ -95,7 +95,7 @@ async fn a_deleted_entry_and_a_null_lag_do_not_count_as_zero() {
 #[ignore = "needs a Kubernetes control plane: scripts/kubernetes-assets"]
 async fn a_stream_trimmed_by_hand_changes_nothing_until_workers_have_filled_it() {
     let scaled = at_work("trimmed").await;
-    let mut consumer = Consumer::new(scaled.queue.clone(), "worker").unwrap();
+    let mut consumer = Consumer::new(scaled.queue.clone(), "worker");
     let held = consumer.next(1).await.unwrap();
     scaled.queue.ack_many(&held).await.unwrap();
     // Two of the seven unread entries.

@@ -81,7 +81,7 @@ impl Scaled {
 
     /// Completes this many waiting orders.
     pub async fn work(&self, orders: usize) {
-        let mut consumer = Consumer::new(self.queue.clone(), "worker").unwrap();
+        let mut consumer = Consumer::new(self.queue.clone(), "worker");
         let mut left = orders;
         while left > 0 {
             let deliveries = consumer.next(left).await.unwrap();

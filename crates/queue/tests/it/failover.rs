@@ -63,7 +63,7 @@ async fn a_consumer_reads_from_the_new_primary_and_reports_that_it_is_new() {
     let group = RedisSentinels::start(&[], "").await.unwrap();
     group.until_complete("").await;
     let queue = queue(group.url());
-    let mut consumer = Consumer::new(queue.clone(), "a").unwrap();
+    let mut consumer = Consumer::new(queue.clone(), "a");
     queue.ensure_group().await.unwrap();
     queue.publish_many(&jobs([1])).await.unwrap();
     assert_eq!(ids(&consumer.next(10).await.unwrap()), [1]);
@@ -89,7 +89,7 @@ async fn a_consumer_reads_from_the_new_primary_and_reports_that_it_is_new() {
 async fn each_call_works_in_a_cluster() {
     let cluster = RedisCluster::start().await.unwrap();
     let queue = queue(cluster.url());
-    let mut consumer = Consumer::new(queue.clone(), "a").unwrap();
+    let mut consumer = Consumer::new(queue.clone(), "a");
     queue.ensure_group().await.unwrap();
     fill(&queue, 1).await;
     queue.publish_many(&jobs(1..=20)).await.unwrap();

@@ -19,7 +19,7 @@ pub fn queue(redis: &Redis) -> Queue {
 }
 
 pub fn consumer(queue: &Queue, name: &str) -> Consumer {
-    Consumer::new(queue.clone(), name).unwrap()
+    Consumer::new(queue.clone(), name)
 }
 
 pub fn jobs(ids: impl IntoIterator<Item = i64>) -> Vec<Job> {

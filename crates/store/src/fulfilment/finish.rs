@@ -160,7 +160,7 @@ impl Store {
                             WHEN 'pending' THEN" {history_with} r"
                                 jsonb_build_object('status', 'processing', 'at', orders.processing_at),
                                 jsonb_build_object('status', 'pending', 'at', now(), 'detail',
-                                    coalesce(mine.failure, 'handed back, for its worker was ending'))"
+                                    coalesce(mine.failure, 'handed back, because its worker was shutting down'))"
                                 {end_of_history} r"
                             ELSE orders.earlier
                         END

@@ -170,7 +170,7 @@ async fn the_reason_of_a_cancellation_is_only_in_the_history() {
     for detail in [
         "busy",
         "asleep",
-        "handed back, for its worker was ending",
+        "handed back, because its worker was shutting down",
         "the lease of its worker ran out",
         "the lease of its worker ran out",
     ] {

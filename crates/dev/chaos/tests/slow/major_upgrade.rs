@@ -84,9 +84,8 @@ async fn an_upgrade_can_be_undone_before_the_switch() {
     let clients = environment.clients(2);
     script("prepare", old, &new).await.unwrap();
     let mut follower = PgConnection::connect(&new).await.unwrap();
-    let disable =
-        "SET default_transaction_read_only = off; ALTER SUBSCRIPTION holdfast_upgrade DISABLE";
-    follower.execute(disable).await.unwrap();
+    follower.execute("SET default_transaction_read_only = off").await.unwrap();
+    follower.execute("ALTER SUBSCRIPTION holdfast_upgrade DISABLE").await.unwrap();
     let refused = script("switch", old, &new).await.unwrap_err();
     assert!(refused.contains("did not follow"), "{refused}");
     clients.more(50).await.unwrap();
