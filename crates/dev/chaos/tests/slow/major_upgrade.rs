@@ -30,8 +30,8 @@ async fn script(step: &str, old: &str, new: &str) -> Result<String, String> {
 async fn before(options: EnvironmentOptions) -> (Environment, Postgres, String) {
     let options = EnvironmentOptions { postgres: PostgresVersion::Oldest, ..options };
     let next = PostgresOptions { durable: true, ..PostgresOptions::default() };
-    let (environment, next) =
-        tokio::try_join!(Environment::start(&options), Postgres::start(next)).unwrap();
+    let starting = Box::pin(Environment::start(&options));
+    let (environment, next) = tokio::try_join!(starting, Postgres::start(next)).unwrap();
     let mut connection = environment.connect().await.unwrap();
     connection.execute("ALTER SYSTEM SET wal_level = logical").await.unwrap();
     let url = next.ensure_database("holdfast").await.unwrap();
