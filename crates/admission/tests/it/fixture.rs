@@ -75,6 +75,18 @@ pub async fn database() -> String {
     postgres.create_database_from("migrated", migrate).await.unwrap()
 }
 
+/// The limits are longer than a test, so requests for locked rows wait until its end.
+pub fn patient() -> AdmissionSettings {
+    let wait = Duration::from_mins(1);
+    AdmissionSettings { wait_max: wait, lock_wait_max: wait, ..AdmissionSettings::default() }
+}
+
+/// No request waits for so long, even on a busy machine.
+pub fn serving() -> AdmissionSettings {
+    let wait = Duration::from_secs(20);
+    AdmissionSettings { wait_max: wait, lock_wait_max: wait, ..AdmissionSettings::default() }
+}
+
 pub async fn replica(settings: AdmissionSettings) -> Replica {
     replica_on(&database().await, settings).await
 }
@@ -86,7 +98,10 @@ pub async fn replica_on(url: &str, settings: AdmissionSettings) -> Replica {
         ..StoreSettings::new(url).unwrap()
     });
     store.migrate().await.unwrap();
-    let cache = Cache::connect(CacheSettings::new(redis.url())).unwrap();
+    // On a busy machine, a call may take longer than in production.
+    let op_timeout = Duration::from_secs(1);
+    let cache = CacheSettings { op_timeout, ..CacheSettings::new(redis.url()) };
+    let cache = Cache::connect(cache).unwrap();
     let queue = Queue::connect(QueueSettings::new(redis.url())).unwrap();
     let registry = holdfast_telemetry::Registry::default();
     let metrics = Arc::new(AdmissionMetrics::unmeasured(&registry).unwrap());

@@ -7,7 +7,7 @@ use holdfast_domain::{HoldStatus, ProductId, Quantity, Shortfall};
 
 use crate::fixture::{
     Replica, database, from_hold, hold, holding, lock, not_enough, one, order, place, replica,
-    replica_on,
+    replica_on, serving,
 };
 
 fn lasting(product_id: ProductId, units: i64, lasts: Duration) -> HoldStock {
@@ -16,7 +16,7 @@ fn lasting(product_id: ProductId, units: i64, lasts: Duration) -> HoldStock {
 
 /// Prevents sweeps during the test.
 fn no_sweep() -> AdmissionSettings {
-    AdmissionSettings { expiry_interval: Duration::from_hours(1), ..AdmissionSettings::default() }
+    AdmissionSettings { expiry_interval: Duration::from_hours(1), ..serving() }
 }
 
 async fn until_expired(replica: &Replica, hold: &AcceptedHold) {
@@ -74,7 +74,7 @@ async fn a_batch_whose_changes_of_stock_cancel_out_is_still_written() {
 async fn expired_holds_of_a_product_known_to_be_sold_out_are_found() {
     let replica = replica(no_sweep()).await;
     let lamp = replica.product(3).await;
-    let short = hold(&replica, lasting(lamp, 3, Duration::from_secs(1))).await;
+    let short = hold(&replica, lasting(lamp, 3, Duration::from_secs(3))).await;
     replica
         .until("it is known to be sold out", async || {
             assert_eq!(replica.place(lamp, 1).await, Err(not_enough(lamp, 0)));

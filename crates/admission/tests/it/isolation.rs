@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use holdfast_admission::{
@@ -19,17 +19,13 @@ use uuid::Uuid;
 
 use crate::fixture::{
     ForeignSession, Replica, cancellation, database, from_hold, hold, holding, not_enough, one,
-    order, place, replica_on,
+    order, patient, place, replica_on,
 };
 
-/// Longer than any wait of a batch for another batch.
-const LONG_WAIT: &str = "700 ms";
-
-/// The lock timeout is longer than a test, so requests for locked rows wait until its end.
-fn patient() -> AdmissionSettings {
-    let wait = Duration::from_mins(1);
-    AdmissionSettings { wait_max: wait, lock_wait_max: wait, ..AdmissionSettings::default() }
-}
+/// Longer than any wait of a batch for another batch, on a busy machine.
+const LONG_WAIT: &str = "1500 ms";
+/// The shortest time for which requests are watched: a wait that does not end is longer than that.
+const WATCHED: Duration = Duration::from_secs(3);
 
 fn key(name: &str) -> IdempotencyKey {
     IdempotencyKey::new("", name, b"1")
@@ -147,10 +143,12 @@ async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
     replica.apart(145).await;
 
     // All of these continue, and none needs a connection that is used for waiting.
-    for at in 0..100 {
+    let (begun, mut rounds) = (Instant::now(), 0);
+    while rounds < 100 || begun.elapsed() < WATCHED {
         let placed = replica.place(free, 1).await.unwrap();
         replica.admission.cancel(cancel(&placed, free)).await.unwrap();
-        place(&replica.admission, keyed(free, &format!("free {at}"))).await.unwrap();
+        place(&replica.admission, keyed(free, &format!("free {rounds}"))).await.unwrap();
+        rounds += 1;
     }
     assert!(stuck.iter().all(|request| !request.is_finished()));
     assert_eq!(watch.long_waits().await, 0);
@@ -168,10 +166,11 @@ async fn locked_rows_of_every_kind_delay_only_the_requests_that_need_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hot_product_on_two_replicas_is_sold_while_other_products_are_locked() {
     let url = database().await;
-    // A request for the hot product that waits for longer than this is refused, which fails the test.
+    // A request for the hot product that waits for longer than this is refused, which fails the test. The replicas also wait
+    // for each other's locks.
     let settings = AdmissionSettings {
         wait_max: Duration::from_secs(20),
-        lock_wait_max: Duration::from_millis(300),
+        lock_wait_max: WATCHED,
         ..AdmissionSettings::default()
     };
     let replicas = [replica_on(&url, settings).await, replica_on(&url, settings).await];
@@ -197,16 +196,21 @@ async fn a_hot_product_on_two_replicas_is_sold_while_other_products_are_locked()
         }));
     }
     let mut selling = Vec::new();
+    let begun = Instant::now();
     for at in 0..16 {
         let admission = replicas[at % 2].admission.clone();
         selling.push(tokio::spawn(async move {
-            for _ in 0..100 {
+            let mut orders = 0;
+            while orders < 100 || begun.elapsed() < WATCHED {
                 place(&admission, one(hot, 1)).await.unwrap();
+                orders += 1;
             }
+            orders
         }));
     }
+    let mut sold = 0;
     for seller in selling {
-        seller.await.unwrap();
+        sold += seller.await.unwrap();
     }
     running.store(false, Ordering::Relaxed);
     for waiter in waiting {
@@ -215,7 +219,7 @@ async fn a_hot_product_on_two_replicas_is_sold_while_other_products_are_locked()
     assert!(refused.load(Ordering::Relaxed) >= 30);
     assert_eq!(watch.long_waits().await, 0);
     holder.rollback().await;
-    assert_eq!(replicas[0].stock(hot).await, 1_000_000 - 1600);
+    assert_eq!(replicas[0].stock(hot).await, 1_000_000 - sold);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use holdfast_admission::{AdmissionSettings, OrderDecision, PlaceOrder, Refusal};
 use holdfast_store::IdempotencyKey;
 
-use crate::fixture::{Replica, database, lock, one, replica, replica_on};
+use crate::fixture::{Replica, database, lock, one, replica, replica_on, serving};
 
 fn keyed(order: PlaceOrder, key: &str, request: &str) -> PlaceOrder {
     let key = Some(IdempotencyKey::new("", key, request.as_bytes()));
@@ -46,8 +46,8 @@ async fn repeats_within_a_batch_share_the_first_ones_order() {
 #[tokio::test]
 async fn a_repeat_on_another_replica_waits_for_the_first_in_flight() {
     let url = database().await;
-    let here = replica_on(&url, AdmissionSettings::default()).await;
-    let there = replica_on(&url, AdmissionSettings::default()).await;
+    let here = replica_on(&url, serving()).await;
+    let there = replica_on(&url, serving()).await;
     // Afterwards the product is sold out, but the repetition must get its order.
     let lamp = here.product(2).await;
     // In flight here: it is written, and its commit is delayed.
@@ -80,10 +80,7 @@ async fn a_repeat_on_another_replica_waits_for_the_first_in_flight() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_keys_on_two_replicas_lead_to_one_order_each() {
     let url = database().await;
-    let replicas = [
-        replica_on(&url, AdmissionSettings::default()).await,
-        replica_on(&url, AdmissionSettings::default()).await,
-    ];
+    let replicas = [replica_on(&url, serving()).await, replica_on(&url, serving()).await];
     let lamp = replicas[0].product(100_000).await;
     for round in 0..20 {
         let tries = (0..64).flat_map(|key| (0..2).map(move |replica: usize| (key, replica)));

@@ -1,13 +1,15 @@
 //! Orders with several lines.
 
-use holdfast_admission::{AdmissionSettings, Refusal};
+use holdfast_admission::Refusal;
 use holdfast_domain::{ProductId, Shortfall};
 
-use crate::fixture::{database, lock, not_enough, one, order, place, replica, replica_on};
+use crate::fixture::{
+    database, lock, not_enough, one, order, patient, place, replica, replica_on, serving,
+};
 
 #[tokio::test]
 async fn an_order_that_waits_in_the_lane_of_a_locked_row_locks_no_other_row() {
-    let replica = replica(AdmissionSettings::default()).await;
+    let replica = replica(patient()).await;
     let (lamp, vase) = (replica.product(10).await, replica.product(10).await);
     let holder = lock(&replica.store, &[vase]).await;
     let admission = replica.admission.clone();
@@ -25,7 +27,7 @@ async fn an_order_that_waits_in_the_lane_of_a_locked_row_locks_no_other_row() {
 
 #[tokio::test]
 async fn an_order_moves_on_to_the_next_locked_row() {
-    let replica = replica(AdmissionSettings::default()).await;
+    let replica = replica(patient()).await;
     let (lamp, vase) = (replica.product(10).await, replica.product(10).await);
     let (first, second) =
         (lock(&replica.store, &[lamp]).await, lock(&replica.store, &[vase]).await);
@@ -42,7 +44,7 @@ async fn an_order_moves_on_to_the_next_locked_row() {
 
 #[tokio::test]
 async fn an_unknown_product_among_known_ones_is_distinguished_from_a_locked_one() {
-    let replica = replica(AdmissionSettings::default()).await;
+    let replica = replica(patient()).await;
     let lamp = replica.product(10).await;
     let unknown = Refusal::Short(Shortfall::UnknownProduct(ProductId(999)));
     let both = order(&[(lamp, 1), (ProductId(999), 1)]);
@@ -61,10 +63,7 @@ async fn an_unknown_product_among_known_ones_is_distinguished_from_a_locked_one(
 async fn crossing_orders_of_two_replicas_neither_deadlock_nor_starve() {
     const ORDERS: usize = 150;
     let url = database().await;
-    let replicas = [
-        replica_on(&url, AdmissionSettings::default()).await,
-        replica_on(&url, AdmissionSettings::default()).await,
-    ];
+    let replicas = [replica_on(&url, serving()).await, replica_on(&url, serving()).await];
     let mut products = Vec::new();
     for _ in 0..4 {
         products.push(replicas[0].product(100_000).await);

@@ -5,7 +5,8 @@ use holdfast_domain::{OrderStatus, ProductId, Shortfall, Stock};
 use holdfast_sandbox::Proxy;
 
 use crate::fixture::{
-    Replica, cancellation, database, lock, not_enough, one, place, replica, replica_on,
+    Replica, cancellation, database, lock, not_enough, one, patient, place, replica, replica_on,
+    serving,
 };
 
 #[tokio::test]
@@ -28,7 +29,7 @@ async fn orders_that_wait_together_share_a_batch_and_are_served_in_their_order()
 
 #[tokio::test]
 async fn a_locked_row_delays_only_its_own_product() {
-    let replica = replica(AdmissionSettings::default()).await;
+    let replica = replica(patient()).await;
     let (locked, free) = (replica.product(10).await, replica.product(10).await);
     let holder = lock(&replica.store, &[locked]).await;
     let stalled = replica.begin(locked, 1).await;
@@ -48,10 +49,7 @@ async fn a_locked_row_delays_only_its_own_product() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_share_many_rows_refuse_no_request() {
     let url = database().await;
-    let replicas = [
-        replica_on(&url, AdmissionSettings::default()).await,
-        replica_on(&url, AdmissionSettings::default()).await,
-    ];
+    let replicas = [replica_on(&url, serving()).await, replica_on(&url, serving()).await];
     let mut products = Vec::new();
     for _ in 0..100 {
         products.push(replicas[0].product(1000).await);
@@ -92,7 +90,7 @@ async fn a_row_that_stays_locked_causes_a_clean_refusal() {
 
 #[tokio::test]
 async fn a_full_lane_refuses_at_once() {
-    let settings = AdmissionSettings { lane_depth: 2, ..AdmissionSettings::default() };
+    let settings = AdmissionSettings { lane_depth: 2, ..patient() };
     let replica = replica(settings).await;
     let lamp = replica.product(10).await;
     let holder = lock(&replica.store, &[lamp]).await;
@@ -109,7 +107,7 @@ async fn a_full_lane_refuses_at_once() {
 
 #[tokio::test]
 async fn the_request_of_a_client_that_disconnects_before_its_batch_is_dropped() {
-    let replica = replica(AdmissionSettings::default()).await;
+    let replica = replica(patient()).await;
     let lamp = replica.product(10).await;
     let holder = lock(&replica.store, &[lamp]).await;
     let first = replica.begin(lamp, 1).await;
