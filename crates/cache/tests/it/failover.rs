@@ -9,7 +9,7 @@ use crate::shop::{CacheFixture, StoredProduct, armed};
 
 fn settings(url: String) -> CacheSettings {
     // On a busy machine, a call may take longer than in production.
-    CacheSettings { op_timeout: Duration::from_millis(250), ..CacheSettings::new(url) }
+    CacheSettings { op_timeout: Duration::from_secs(1), ..CacheSettings::new(url) }
 }
 
 /// Waits until the second one shows a change of the first one from its memory, without loading it.
@@ -50,7 +50,7 @@ async fn replicas_tell_each_other_of_changes_again_after_a_failover() {
         shop.order(&a, 1).await;
         let asked = Instant::now();
         while shop.get(&b, 1).await.version <= before {
-            assert!(asked.elapsed() < max_age + Duration::from_secs(2), "stale");
+            assert!(asked.elapsed() < max_age + Duration::from_secs(5), "stale");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         group.primary().await.is_ok_and(|primary| primary.port() != first)

@@ -147,8 +147,8 @@ async fn a_reader_whose_lease_has_expired_cannot_fill() {
 async fn a_fence_and_a_value_expire_and_the_product_is_cached_again() {
     let (redis, shop) = (redis().await, CacheFixture::new(1));
     let mut settings = settings(&redis);
-    settings.ttl = Duration::from_millis(300);
-    settings.max_age = Duration::from_millis(300);
+    settings.ttl = Duration::from_secs(1);
+    settings.max_age = Duration::from_secs(1);
     let cache = crate::shop::armed(settings).await;
     // The transaction fails, so version 2 never exists.
     cache.raise(&[(1, 2)]).await.aborted();

@@ -49,23 +49,22 @@ async fn an_invalid_url_is_refused() {
 async fn a_hung_redis_costs_one_timeout_and_then_nothing() {
     let (redis, shop) = (redis().await, CacheFixture::new(200));
     let cache = armed(true_times(&redis)).await;
-    shop.get(&cache, 1).await;
-    assert_eq!(shop.get(&cache, 1).await.tier, Tier::Process);
+    until("it is in memory", async || shop.get(&cache, 1).await.tier == Tier::Process).await;
     redis.pause().unwrap();
 
     // One of the reads, or a tick, notices it.
     let first = timed_get(&cache, &shop, 2).await;
-    assert!(first < Duration::from_millis(500), "{first:?}");
+    assert!(first < Duration::from_secs(5), "{first:?}");
     until("given up", async || !cache.gauges().redis_up).await;
     let start = Instant::now();
     for id in 3..=200 {
         shop.get(&cache, id).await;
     }
     // 198 timeouts would be ten seconds.
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let start = Instant::now();
     cache.raise(&[(1, 2)]).await.aborted();
-    assert!(start.elapsed() < Duration::from_millis(500));
+    assert!(start.elapsed() < Duration::from_secs(5));
 
     // Another writer commits and cannot send a message.
     until("memory is not trusted", async || !cache.gauges().armed).await;
@@ -85,9 +84,14 @@ async fn memory_is_trusted_for_at_most_a_second_after_the_last_confirmation() {
     shop.get(&cache, 1).await;
     redis.pause().unwrap();
     let paused = Instant::now();
-    while shop.get(&cache, 1).await.tier == Tier::Process {
+    loop {
+        // Before the read, which may be late on a busy machine.
+        let asked = paused.elapsed();
+        if shop.get(&cache, 1).await.tier != Tier::Process {
+            break;
+        }
         // How long it lasts is the subject.
-        assert!(paused.elapsed() < Duration::from_millis(1_500));
+        assert!(asked < Duration::from_millis(1_500), "{asked:?}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(!cache.gauges().armed);
@@ -258,6 +262,6 @@ async fn messages_beyond_the_limit_of_a_hung_redis_are_dropped_and_counted() {
     for version in 2..10_000 {
         cache.changed(&[(1, version)]);
     }
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(cache.stats().dropped.get() > 5_000, "{}", cache.stats().dropped.get());
 }

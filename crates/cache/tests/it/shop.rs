@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_cache::{Cache, CacheSettings, Entry, Hit, StockChange};
-use holdfast_sandbox::{Redis, RedisOptions, until};
+use holdfast_sandbox::{PATIENCE, Redis, RedisOptions, until};
 use parking_lot::Mutex;
 
 /// A product row.
@@ -129,7 +129,7 @@ pub(crate) fn settings(redis: &Redis) -> CacheSettings {
     settings.quarantine = Duration::from_millis(300);
     settings.tick = Duration::from_millis(50);
     // On a busy machine, a call may take longer than in production.
-    settings.op_timeout = Duration::from_millis(250);
+    settings.op_timeout = Duration::from_secs(1);
     settings
 }
 
@@ -153,10 +153,13 @@ pub(crate) async fn onlooker(redis: &Redis) -> Cache<StoredProduct> {
     cache
 }
 
-/// A separate connection, for inspection and faults.
+/// A separate connection, for inspection and faults, which waits for each answer for as long as a test.
 pub(crate) async fn raw(redis: &Redis) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(redis.url()).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
 pub(crate) async fn keys(redis: &Redis) -> Vec<String> {

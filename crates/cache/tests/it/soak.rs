@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use holdfast_cache::Cache;
+use holdfast_cache::{Cache, CacheSettings};
 use holdfast_sandbox::{Redis, until};
 use parking_lot::Mutex;
 use rand::Rng;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::shop::{CacheFixture, StoredProduct, onlooker, raw, redis, replica};
+use crate::shop::{CacheFixture, StoredProduct, armed, raw, redis, settings};
 
 const PRODUCTS: usize = 4;
 
@@ -106,10 +106,15 @@ async fn read(soak: Arc<Soak>, cache: Cache<StoredProduct>, acknowledged: Acknow
 }
 
 /// Runs everything for a while, with `trouble` in the meantime.
-async fn soak(redis: &Redis, trouble: impl AsyncFnOnce(&Soak, &[Cache<StoredProduct>])) {
+async fn soak(
+    redis: &Redis,
+    op_timeout: Duration,
+    trouble: impl AsyncFnOnce(&Soak, &[Cache<StoredProduct>]),
+) {
     let shop = CacheFixture::new(4);
     let soak = Arc::new(Soak { shop, over: Arc::default(), history: Arc::default() });
-    let replicas = [replica(redis).await, replica(redis).await];
+    let settings = CacheSettings { op_timeout, ..settings(redis) };
+    let replicas = [armed(settings.clone()).await, armed(settings.clone()).await];
     let mut tasks = JoinSet::new();
     for cache in &replicas {
         let acknowledged = Acknowledged::default();
@@ -125,7 +130,8 @@ async fn soak(redis: &Redis, trouble: impl AsyncFnOnce(&Soak, &[Cache<StoredProd
         }
     }
     // And a replica that has only what is in Redis.
-    let onlooker = onlooker(redis).await;
+    let onlooker = Cache::connect(CacheSettings { armed_for: Duration::ZERO, ..settings }).unwrap();
+    until("connected", async || onlooker.gauges().redis_up).await;
     tasks.spawn(read(soak.clone(), onlooker.clone(), Acknowledged::default()));
     let all = [replicas[0].clone(), replicas[1].clone(), onlooker.clone()];
     trouble(&soak, &all).await;
@@ -155,13 +161,14 @@ async fn soak(redis: &Redis, trouble: impl AsyncFnOnce(&Soak, &[Cache<StoredProd
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_reader_sees_less_than_acknowledged_and_other_replicas_catch_up() {
     let redis = redis().await;
-    soak(&redis, async |soak, replicas| {
-        let end = Instant::now() + Duration::from_secs(3);
+    // So that each call is answered in time, however busy the machine is.
+    soak(&redis, Duration::from_secs(20), async |soak, replicas| {
+        let end = Instant::now() + Duration::from_secs(4);
         while Instant::now() < end {
             // The subject is how old an answer may be; this is how often it is asked.
             sleep(Duration::from_millis(20)).await;
-            // A change that was acknowledged half a second ago is visible on all replicas, long before values expire.
-            let old = Instant::now().checked_sub(Duration::from_millis(500)).unwrap();
+            // A change that was acknowledged two seconds ago is visible on all replicas, long before values expire.
+            let old = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
             let history = soak.history.lock().clone();
             for (id, version, _) in history.into_iter().filter(|(_, _, at)| *at < old) {
                 for cache in replicas {
@@ -178,7 +185,7 @@ async fn no_reader_sees_less_than_acknowledged_and_other_replicas_catch_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_reader_sees_less_than_acknowledged_during_faults_of_redis() {
     let redis = redis().await;
-    soak(&redis, async |soak, replicas| {
+    soak(&redis, Duration::from_millis(250), async |soak, replicas| {
         for round in 0..12 {
             a_while(300_000).await;
             match round % 4 {

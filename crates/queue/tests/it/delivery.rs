@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use holdfast_queue::Job;
 
-use crate::fixture::{STREAM, command, consumer, ids, jobs, next, queue, redis};
+use crate::fixture::{STREAM, command, consumer, ids, jobs, next, queue, raw, redis};
 
 #[tokio::test]
 async fn published_orders_are_delivered_once_in_order_with_their_context() {
@@ -44,7 +44,7 @@ async fn messages_of_a_dead_consumer_are_taken_over_and_renewed_ones_are_not() {
 
     assert_eq!(heir.take_over(Duration::from_mins(1), 10).await.unwrap(), []);
     // Until the first two are idle for long enough. The last one is kept alive.
-    let idle = Duration::from_millis(300);
+    let idle = Duration::from_secs(2);
     let taken = loop {
         queue.keep_alive("first", &held[2..]).await.unwrap();
         let taken = heir.take_over(idle, 10).await.unwrap();
@@ -97,8 +97,7 @@ async fn a_foreign_entry_is_not_delivered_for_ever() {
         command::<String>(&redis, &["XADD", STREAM, "*", fields[0], fields[1]]).await;
     }
     let binary = [0xff_u8, 0xfe];
-    let client = redis::Client::open(redis.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = raw(&redis).await;
     let mut add = redis::cmd("XADD");
     add.arg(STREAM).arg("*").arg(&binary).arg(&binary);
     add.query_async::<String>(&mut connection).await.unwrap();

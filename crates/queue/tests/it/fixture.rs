@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use holdfast_queue::{Consumer, Delivery, Job, Queue, QueueSettings};
-use holdfast_sandbox::{Redis, RedisOptions};
+use holdfast_sandbox::{PATIENCE, Redis, RedisOptions};
 
 pub const STREAM: &str = "holdfast:{orders}:stream";
 
@@ -9,9 +9,19 @@ pub async fn redis() -> Redis {
     Redis::start(RedisOptions::default()).await.unwrap()
 }
 
+/// On a busy machine, calls may take longer than in production.
 pub fn queue(redis: &Redis) -> Queue {
+    queue_within(redis, Duration::from_secs(20))
+}
+
+/// For a Redis that does not answer.
+pub fn hasty_queue(redis: &Redis) -> Queue {
+    queue_within(redis, Duration::from_secs(1))
+}
+
+fn queue_within(redis: &Redis, op_timeout: Duration) -> Queue {
     let settings = QueueSettings {
-        op_timeout: Duration::from_millis(500),
+        op_timeout,
         block: Duration::from_millis(200),
         ..QueueSettings::new(redis.url())
     };
@@ -41,10 +51,18 @@ pub async fn next(consumer: &mut Consumer, max: usize) -> Vec<Delivery> {
     panic!("nothing was delivered");
 }
 
+/// A separate connection, which waits for each answer for as long as a test.
+pub async fn raw(redis: &Redis) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(redis.url()).unwrap();
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
+}
+
 /// A command, like a user of redis-cli would send it.
 pub async fn command<T: redis::FromRedisValue>(redis: &Redis, words: &[&str]) -> T {
-    let client = redis::Client::open(redis.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = raw(redis).await;
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
     command.query_async(&mut connection).await.unwrap()

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use holdfast_sandbox::PATIENCE;
+
 use crate::fixture::{STREAM, command, consumer, ids, jobs, queue, redis};
 
 const RETRIES: &str = "holdfast:{orders}:retries";
@@ -51,7 +53,7 @@ async fn the_queue_survives_foreign_writes_to_its_keys() {
             command::<redis::Value>(&redis, &words).await;
         }
         // Like a publisher and a worker: they retry after a failure, and a sweep runs.
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         let (mut found, mut retried) = (false, false);
         while !(found && retried) {
             assert!(Instant::now() < deadline, "{name}: {found} {retried}");

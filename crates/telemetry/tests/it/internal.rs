@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use holdfast_telemetry::{InternalServer, ProbeError, Readiness, probe, registry};
 
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(30);
 
 async fn serve(readiness: &Readiness) -> SocketAddr {
     let server = InternalServer::bind("0.0.0.0:0".parse().unwrap()).await.unwrap();
