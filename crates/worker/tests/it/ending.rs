@@ -9,7 +9,9 @@ async fn sigterm_finishes_orders_in_flight() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(20).await;
     shop.publish(&ids).await;
-    let worker = shop.start(shop.binary().env("HOLDFAST_FULFILMENT_MS", "1500")).await;
+    let binary = shop.binary().env("HOLDFAST_FULFILMENT_MS", "3000");
+    // So that no lease expires, however slow the machine is.
+    let worker = shop.start(binary.env("HOLDFAST_LEASE_MS", "60000")).await;
     shop.until("processing", 20).await;
     let status = worker.stop(PATIENCE).await.unwrap();
     assert!(status.success(), "{status}: {}", worker.log_tail(20));
@@ -43,6 +45,6 @@ async fn a_second_signal_stops_the_process_at_once() {
     worker.terminate().unwrap();
     worker.logs(&["no more orders are started"]).await;
     worker.terminate().unwrap();
-    let status = worker.wait(Duration::from_secs(5)).await.expect("it does not end");
+    let status = worker.wait(PATIENCE).await.expect("it does not end");
     assert!(!status.success());
 }

@@ -80,6 +80,7 @@ async fn sigterm_does_not_wait_for_a_receiver_that_never_answers() {
     shop.publish(&ids).await;
     let worker = shop
         .binary_with_webhook(&receiver.url())
+        .env("HOLDFAST_LEASE_MS", "60000")
         .env("HOLDFAST_WEBHOOK_CONNECTIONS", "2")
         .env("HOLDFAST_WEBHOOK_TIMEOUT_MS", "300000")
         .env("HOLDFAST_WEBHOOK_SHUTDOWN_TIMEOUT_MS", "200")

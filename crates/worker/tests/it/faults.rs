@@ -4,7 +4,7 @@ use holdfast_sandbox::{Port, Postgres, PostgresOptions, http_get};
 use holdfast_store::fulfilment::AttemptResult;
 use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated};
 
-use crate::fixture::{WorkerFixture, quick, until_status};
+use crate::fixture::{WorkerFixture, quick, until, until_status};
 
 #[tokio::test]
 async fn a_worker_killed_during_an_attempt_loses_nothing() {
@@ -74,17 +74,18 @@ async fn a_worker_whose_database_fails_reports_it_and_continues_later() {
     let server = Postgres::start(PostgresOptions::default()).await.unwrap();
     let shop = WorkerFixture::open_on(&server).await;
     let ids = shop.orders(300).await;
-    let address = format!("127.0.0.1:{}", Port::lease().unwrap().number());
+    let port = Port::lease().unwrap();
+    let address = port.address().to_string();
     let ready = format!("http://{address}/readyz");
     let options = shop
         .binary()
         .env("HOLDFAST_METRICS_ADDR", &address)
-        .env("HOLDFAST_FULFILMENT_MS", "300")
+        .env("HOLDFAST_FULFILMENT_MS", "1000")
         .env("HOLDFAST_WORKER_CONCURRENCY", "100");
     let worker = shop.start(options).await;
     until_status(&ready, 200).await;
     shop.publish(&ids).await;
-    shop.until("processing", 100).await;
+    until("many are in flight", async || shop.count("processing").await >= 50).await;
     server.kill9().await.unwrap();
     until_status(&ready, 503).await;
     server.restart().await.unwrap();

@@ -168,17 +168,21 @@ pub fn queue(redis: &Redis) -> Queue {
     Queue::connect(settings).unwrap()
 }
 
+/// A lease that expires while a test waits for that.
+pub const SHORT_LEASE: Duration = Duration::from_secs(2);
+
 /// An order is attempted once.
 pub fn once() -> WorkerSettings {
     let hour = Duration::from_hours(1);
     WorkerSettings { retry_base: hour, retry_max: hour, sweep_after: hour, ..quick() }
 }
 
+/// Short times, except that no lease expires while the machine is busy.
 pub fn quick() -> WorkerSettings {
     WorkerSettings {
         concurrency: 64,
         batch: 32,
-        lease: Duration::from_secs(1),
+        lease: Duration::from_secs(10),
         max_attempts: 3,
         retry_for: Duration::from_hours(1),
         retry_base: Duration::from_millis(20),

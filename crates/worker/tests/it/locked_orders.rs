@@ -13,7 +13,7 @@ use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, WorkerSettings};
 use sqlx::PgTransaction;
 use tokio::sync::Semaphore;
 
-use crate::fixture::{WorkerFixture, quick, until};
+use crate::fixture::{PATIENCE, SHORT_LEASE, WorkerFixture, quick, until};
 
 /// Fulfils when the test allows it, and counts.
 #[derive(Clone)]
@@ -80,7 +80,7 @@ async fn a_locked_order_delays_only_its_own_outcome() {
     shop.until("completed", 40).await;
     shop.until_empty().await;
     each_was_done_once(&shop, &gate, 40).await;
-    assert!(worker.shutdown(Duration::from_secs(10)).await);
+    assert!(worker.shutdown(PATIENCE).await);
 }
 
 #[tokio::test]
@@ -90,7 +90,8 @@ async fn a_lease_that_expires_while_its_row_is_locked_does_not_count_as_lost() {
     shop.publish(&ids).await;
     let gate = Release::shut();
     // Without the sweep, no other worker can get the order.
-    let settings = WorkerSettings { sweep_interval: Duration::from_hours(1), ..quick() };
+    let settings =
+        WorkerSettings { lease: SHORT_LEASE, sweep_interval: Duration::from_hours(1), ..quick() };
     let _worker = shop.worker(settings, gate.clone());
     shop.until("processing", 2).await;
     until("both are begun", async || gate.begun.load(Ordering::Relaxed) == 2).await;

@@ -7,7 +7,7 @@ use std::{
 use holdfast_domain::OrderId;
 use holdfast_worker::{FulfilError, Fulfilment, OrderToFulfil, Simulated};
 
-use crate::fixture::{WorkerFixture, quick};
+use crate::fixture::{PATIENCE, SHORT_LEASE, WorkerFixture, quick};
 
 const EMPTY: Simulated = Simulated { duration: Duration::ZERO, fail_percent: 0 };
 
@@ -26,7 +26,7 @@ async fn orders_are_completed_and_their_messages_acknowledged() {
         .await
         .unwrap();
     assert_eq!(tries, 300, "each was claimed once");
-    assert!(worker.shutdown(Duration::from_secs(10)).await);
+    assert!(worker.shutdown(PATIENCE).await);
 }
 
 /// Answers by the order's id, and counts the attempts.
@@ -118,10 +118,11 @@ async fn a_long_attempt_keeps_its_claim() {
     let shop = WorkerFixture::open().await;
     let ids = shop.orders(1).await;
     shop.publish(&ids).await;
-    // As long as three leases, with a second worker that would take the order over.
-    let long = Simulated { duration: Duration::from_secs(3), fail_percent: 0 };
-    let _one = shop.worker(quick(), long);
-    let _other = shop.worker(quick(), long);
+    // Longer than two leases, with a second worker that would take the order over.
+    let long = Simulated { duration: 2 * SHORT_LEASE + SHORT_LEASE / 2, fail_percent: 0 };
+    let settings = holdfast_worker::WorkerSettings { lease: SHORT_LEASE, ..quick() };
+    let _one = shop.worker(settings, long);
+    let _other = shop.worker(settings, long);
     shop.until("completed", 1).await;
     let order = shop.store.order(ids[0]).await.unwrap().unwrap();
     assert_eq!(order.attempt, 1);

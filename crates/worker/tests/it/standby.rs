@@ -12,10 +12,11 @@ use holdfast_store::{Store, StoreSettings};
 use holdfast_telemetry::Readiness;
 use holdfast_worker::{Simulated, Worker};
 
-use crate::fixture::{WorkerFixture, quick, until};
+use crate::{
+    fixture::{WorkerFixture, quick, until},
+    outages::BACK_LIMIT,
+};
 
-/// The time limit until orders are fulfilled again.
-const BACK_LIMIT: Duration = Duration::from_secs(2);
 const ORDERS: i64 = 50;
 
 fn address(server: &Postgres) -> SocketAddr {

@@ -266,7 +266,7 @@ async fn a_huge_or_incomplete_body_changes_nothing() {
     let _worker = shop.worker(quick(), receiver.webhook());
     shop.until("completed", 3).await;
     shop.until("failed", 2).await;
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     assert_eq!(receiver.requests().len(), 5);
     let failure = shop.order(ids[3]).await.failure.unwrap();
     assert!(failure.ends_with("xxx") && failure.len() < 300, "{failure}");
@@ -290,7 +290,7 @@ async fn retry_after_is_respected_and_limited() {
     shop.until("completed", 1).await;
     let times: Vec<_> = receiver.requests().iter().map(|request| request.at).collect();
     let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(waits[0] >= Duration::from_secs(1) && waits[0] < Duration::from_secs(4), "{waits:?}");
+    assert!(waits[0] >= Duration::from_secs(1) && waits[0] < PATIENCE / 2, "{waits:?}");
     assert!(waits[1] >= Duration::from_millis(1500) && waits[1] < PATIENCE / 2, "{waits:?}");
 }
 
