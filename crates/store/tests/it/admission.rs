@@ -144,8 +144,9 @@ async fn a_server_that_hangs_times_out_at_each_step() {
         .await
         .unwrap();
     let mut impatient = settings(&server.create_database().await.unwrap());
-    impatient.statement_timeout = Duration::from_millis(500);
-    impatient.acquire_timeout = Duration::from_millis(500);
+    // Enough for what works, on a busy machine.
+    impatient.statement_timeout = Duration::from_secs(2);
+    impatient.acquire_timeout = Duration::from_secs(2);
     let store = Store::connect(&impatient);
     store.migrate().await.unwrap();
     let lamp = product(&store, 5).await;
@@ -161,7 +162,7 @@ async fn a_server_that_hangs_times_out_at_each_step() {
     server.resume().await.unwrap();
     assert!(commit.is_err());
     assert!(matches!(next, Err(StoreError::Unavailable(_) | StoreError::Busy(_))), "{next:?}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
     // The commit reached the server, and its outcome is found when the server answers again.
     let unanswered = commit.unwrap_err();
     let outcome = store.outcome(&unanswered.token).await;

@@ -324,7 +324,8 @@ async fn a_hung_server_costs_each_call_its_timeout_and_keeps_no_connection() {
     let server = Postgres::start(PostgresOptions::default()).await.unwrap();
     let settings = StoreSettings {
         pool_size: 1,
-        statement_timeout: Duration::from_millis(100),
+        // Enough for what works, on a busy machine.
+        statement_timeout: Duration::from_secs(1),
         ..settings(&server.create_database().await.unwrap())
     };
     let store = Store::connect(&settings);
@@ -336,7 +337,7 @@ async fn a_hung_server_costs_each_call_its_timeout_and_keeps_no_connection() {
     let took = begun.elapsed();
     server.resume().await.unwrap();
     assert!(matches!(hung, Err(StoreError::Unavailable(_))), "{hung:?}");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     // The statement may have reached the server; then its lease would have to expire first.
     store.claim(&ids, LEASE).await.unwrap();
 }

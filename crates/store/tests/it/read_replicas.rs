@@ -355,16 +355,17 @@ async fn a_read_that_the_recovery_cancels_is_repeated_on_the_primary() {
     let reader = Reader::new(&primary.database_url(&database), &standby.database_url(&database));
     let (read, changed) = (reader.create().await, reader.create().await);
     assert_eq!((read, changed), (ProductId(1), ProductId(2)));
-    // Each read of products takes a second.
+    // Each read of products on the standby takes three seconds.
     let slow = "ALTER TABLE products RENAME TO kept_products; \
-         CREATE VIEW products AS SELECT * FROM kept_products WHERE pg_sleep(1) IS NOT NULL AND id = 1";
+         CREATE VIEW products AS SELECT * FROM kept_products WHERE id = 1 \
+         AND pg_sleep(CASE WHEN pg_is_in_recovery() THEN 3 ELSE 0 END) IS NOT NULL";
     execute(&primary, &database, slow).await;
     reader.uses_a_replica().await;
 
     let (served, conflicts) = (reader.outcome("replica"), reader.outcome("conflict"));
+    let mut look = PgConnection::connect(&standby.database_url(&database)).await.unwrap();
     let reading = reader.reads.stock_levels(None, 10);
     let conflict = async {
-        let mut look = PgConnection::connect(&standby.database_url(&database)).await.unwrap();
         until("it reads on the standby", async || {
             let reads = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')";
             sqlx::query_scalar::<_, bool>(reads).fetch_one(&mut look).await.unwrap()
