@@ -57,10 +57,10 @@ impl OperatorReplica {
             .env("HOLDFAST_OPERATOR_NAMESPACE", namespace)
             .env("HOLDFAST_EXTERNAL_METRICS_ADDR", tls.to_string())
             .env("HOLDFAST_METRICS_ADDR", metrics.to_string())
-            .env("HOLDFAST_QUEUE_TIMEOUT_MS", "500")
+            .env("HOLDFAST_QUEUE_TIMEOUT_MS", "2000")
             .env("HOLDFAST_SYNC_INTERVAL_MS", "200")
             .env("HOLDFAST_ACCESS_CACHE_MS", "200")
-            .env("HOLDFAST_LEASE_DURATION_MS", "2000")
+            .env("HOLDFAST_LEASE_DURATION_MS", "4000")
             .ready(Ready::Http(format!("http://{metrics}/readyz")));
         for (name, value) in settings {
             options = options.env(*name, *value);

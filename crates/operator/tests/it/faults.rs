@@ -15,7 +15,11 @@ async fn at_work(namespace: &'static str) -> Scaled {
 
 async fn command(scaled: &Scaled, words: &[&str]) -> redis::Value {
     let client = redis::Client::open(scaled.redis.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(holdfast_sandbox::PATIENCE))
+        .set_response_timeout(Some(holdfast_sandbox::PATIENCE));
+    let mut connection =
+        client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
     redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
 }
 

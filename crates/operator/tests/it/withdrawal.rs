@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use holdfast_sandbox::{Kubernetes, KubernetesAssets};
+use holdfast_sandbox::{Kubernetes, KubernetesAssets, PATIENCE};
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
 };
 
 const NAMESPACE: &str = "shop";
-const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 struct OperatorDeployment {
     kubernetes: Kubernetes,
@@ -49,7 +48,7 @@ impl OperatorDeployment {
     }
 
     async fn stop(&self, operator: OperatorReplica) {
-        let ended = operator.process.stop(STOP_LIMIT).await.unwrap();
+        let ended = operator.process.stop(PATIENCE).await.unwrap();
         assert!(ended.success(), "{}", operator.process.log_tail(20));
     }
 

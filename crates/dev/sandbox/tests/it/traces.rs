@@ -80,13 +80,16 @@ impl TraceEnvironment {
         self.send(reqwest::Method::POST, "/orders", &body, traced).await;
     }
 
-    /// Waits until the collector has a span with this name in the client's trace. Returns all spans of the trace.
-    async fn trace_with(&self, name: &str) -> Vec<Span> {
+    /// Waits until the collector has a span with each of these names in the client's trace: each process sends its spans by
+    /// itself, in the order in which they end. Returns all spans of the trace.
+    async fn trace_with(&self, names: &[&str]) -> Vec<Span> {
         let of_client = || {
             let spans = self.collector.spans().into_iter();
             spans.filter(|span| span.trace == TRACE).collect::<Vec<_>>()
         };
-        until(name, async || of_client().iter().any(|span| span.name == name)).await;
+        for name in names {
+            until(name, async || of_client().iter().any(|span| span.name == *name)).await;
+        }
         of_client()
     }
 }
@@ -127,7 +130,8 @@ async fn the_trace_of_an_order_goes_from_its_request_to_its_outcome() {
     environment.order(product, false).await;
     environment.order(product, true).await;
     environment.order(product, false).await;
-    let spans = environment.trace_with("process orders").await;
+    let names = ["POST /orders", "batch", "publish orders", "process orders"];
+    let spans = environment.trace_with(&names).await;
 
     let request = child(&spans, CLIENT, "POST /orders");
     assert_eq!((request.service.as_str(), request.kind), ("holdfast-api", SpanKind::Server));
@@ -167,8 +171,12 @@ async fn the_trace_of_an_order_goes_from_its_request_to_its_outcome() {
 
     // The batch has its own trace, and the two traces are linked. There are no spans of the orders without a trace.
     let [batch_trace] = &batch.links[..] else { panic!("{:?}", batch.links) };
-    let others = environment.collector.spans().into_iter().filter(|span| span.trace != TRACE);
-    let others: Vec<_> = others.collect();
+    let others = until("the batch's own trace", async || {
+        let others = environment.collector.spans().into_iter().filter(|span| span.trace != TRACE);
+        let others: Vec<_> = others.collect();
+        others.iter().any(|span| span.name == "batch").then_some(others)
+    })
+    .await;
     assert!(others.iter().all(|span| span.trace == *batch_trace), "{others:?}");
     let whole = child(&others, "", "batch");
     assert_eq!(whole.links, [TRACE]);
@@ -210,7 +218,7 @@ async fn the_trace_of_a_read_names_the_tier_that_answered() {
         from("process").is_some().then_some(()).ok_or_else(|| format!("{:?}", reads()))
     })
     .await;
-    let spans = environment.trace_with("SELECT products").await;
+    let spans = environment.trace_with(&["SELECT products"]).await;
     let (first, last) = (from("none").unwrap(), from("process").unwrap());
     assert_eq!(child(&spans, &first.id, "SELECT products").kind, SpanKind::Client);
     assert!(!spans.iter().any(|span| span.parent == last.id), "{spans:?}");
@@ -221,11 +229,11 @@ async fn an_order_that_was_lost_keeps_its_trace() {
     let environment = TraceEnvironment::open().await;
     let product = environment.product().await;
     environment.order(product, true).await;
-    let request = environment.trace_with("publish orders").await;
+    let request = environment.trace_with(&["POST /orders", "publish orders"]).await;
     let request = child(&request, CLIENT, "POST /orders").id.clone();
     environment.redis.flush().await.unwrap();
     let _worker = environment.worker().await;
-    let spans = environment.trace_with("process orders").await;
+    let spans = environment.trace_with(&["process orders"]).await;
     let published: Vec<_> = spans
         .iter()
         .filter(|span| span.name == "publish orders" && span.service == "holdfast-worker")
