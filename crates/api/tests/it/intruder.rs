@@ -16,7 +16,10 @@ async fn foreign_writes_to_redis_change_no_order() {
 
     // From now on, the cache in Redis has another price and another stock.
     let client = redis::Client::open(server.redis.url()).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(holdfast_sandbox::PATIENCE))
+        .set_response_timeout(Some(holdfast_sandbox::PATIENCE));
+    let mut redis = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
     // The value is written to Redis a moment after the read.
     let mut forged = 0;
     while forged == 0 {

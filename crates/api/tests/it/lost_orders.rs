@@ -108,9 +108,7 @@ async fn orders_that_a_failover_has_lost_are_reported_once_although_their_ids_ar
     let after = pair.order().await;
     assert_eq!(after, lost[0], "the number is assigned again");
     pair.counts(REPORTED, 3).await;
-    let log = server.process.log().unwrap();
-    let line = log.lines().find(|line| line.contains("\"orders\"") && line.contains("lost"));
-    let line = line.unwrap_or_else(|| panic!("no report in {log}"));
+    let line = server.process.logs(&["\"orders\"", "lost"]).await;
     for id in &lost {
         assert!(line.contains(&id.to_string()), "{line}");
     }

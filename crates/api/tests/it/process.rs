@@ -3,15 +3,16 @@
 
 use std::{
     process::{Command, Output},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use holdfast_sandbox::{
-    Port, Postgres, PostgresOptions, Process, ProcessOptions, Redis, RedisOptions, shared_postgres,
+    PATIENCE, Port, Postgres, PostgresOptions, Process, ProcessOptions, Redis, RedisOptions,
+    shared_postgres,
 };
 use serde_json::{Value, json};
 
-use crate::server::{BINARY, Server, addresses, database, spawn};
+use crate::server::{BINARY, PATIENT, Server, addresses, database, spawn};
 
 fn run(arguments: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(BINARY);
@@ -173,7 +174,7 @@ async fn migrations_wait_for_a_database_that_is_not_up_yet() {
     let migrating = Process::start(options).await.unwrap();
     migrating.logs(&["waiting for the database"]).await;
     postgres.restart().await.unwrap();
-    let status = migrating.wait(Duration::from_secs(20)).await;
+    let status = migrating.wait(PATIENCE).await;
     assert!(status.is_some_and(|status| status.success()), "{}", migrating.log_tail(20));
     assert!(migrating.log().unwrap().contains("The schema is up to date"));
 }
@@ -196,26 +197,38 @@ async fn the_api_is_not_ready_before_the_schema_exists() {
     assert!(run(&["migrate"], &[("DATABASE_URL", &url)]).status.success());
     let begun = Instant::now();
     while !healthcheck(&["healthcheck", "--ready"]) {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{}", process.log_tail(20));
+        assert!(begun.elapsed() < PATIENCE, "{}", process.log_tail(20));
     }
     assert_eq!(api.get("/readyz").await.status, 200);
     assert!(!run(&["healthcheck"], &[("HOLDFAST_METRICS_ADDR", "127.0.0.1:1")]).status.success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_api_is_ready_while_it_can_accept_orders() {
+/// A server of its own, because the test stops it.
+async fn on_its_own_postgres(unready_after_ms: &str) -> (Postgres, Server) {
     let postgres = Postgres::start(PostgresOptions::default()).await.unwrap();
     let url = postgres.ensure_database("holdfast").await.unwrap();
     assert!(run(&["migrate"], &[("DATABASE_URL", &url)]).status.success());
     let redis = Redis::start(RedisOptions::default()).await.unwrap();
-    let server = Server::on(&url, redis, &[("HOLDFAST_UNREADY_AFTER_MS", "1500")]).await;
-    let product = server.product(100).await;
-    let ready = async || server.internal.get("/readyz").await.status == 200;
+    let settings = [("HOLDFAST_UNREADY_AFTER_MS", unready_after_ms)];
+    (postgres, Server::on(&url, redis, &settings).await)
+}
 
-    // A restart takes less time than it takes to become not ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_stays_ready_during_a_restart_of_the_database() {
+    // Longer than a restart takes on a busy machine.
+    let (postgres, server) = on_its_own_postgres("60000").await;
+    let product = server.product(100).await;
     postgres.restart().await.unwrap();
     server.until("orders are taken", async || server.order(product, 1).await.status == 201).await;
-    assert!(ready().await && !server.process.log().unwrap().contains("not ready: the database"));
+    assert_eq!(server.internal.get("/readyz").await.status, 200);
+    assert!(!server.process.log().unwrap().contains("not ready: the database"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_is_ready_while_it_can_accept_orders() {
+    let (postgres, server) = on_its_own_postgres("1500").await;
+    let product = server.product(100).await;
+    let ready = async || server.internal.get("/readyz").await.status == 200;
 
     // A database that stays down, and one that hangs.
     postgres.kill9().await.unwrap();
@@ -233,7 +246,7 @@ async fn the_api_is_ready_while_it_can_accept_orders() {
 
 #[tokio::test]
 async fn sigterm_answers_requests_in_progress_and_stops() {
-    let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;
+    let server = Server::with(&PATIENT).await;
     let product = server.product(10).await;
     let locked =
         server.store.lock_product(holdfast_domain::ProductId(product)).await.unwrap().unwrap();
@@ -257,7 +270,7 @@ async fn sigterm_answers_requests_in_progress_and_stops() {
     drop(locked);
     let answer = waiting.await.unwrap();
     assert_eq!(answer.status, 201, "{}", answer.text);
-    let status = server.process.wait(Duration::from_secs(10)).await.expect("it has not ended");
+    let status = server.process.wait(PATIENCE).await.expect("it has not ended");
     assert!(status.success(), "{status}: {}", server.process.log_tail(10));
     let order = answer.json()["id"].as_i64().unwrap();
     assert!(server.store.order(holdfast_domain::OrderId(order)).await.unwrap().is_some());
@@ -265,11 +278,13 @@ async fn sigterm_answers_requests_in_progress_and_stops() {
 
 #[tokio::test]
 async fn a_client_that_keeps_its_connection_loses_no_request_at_shutdown() {
-    let server = Server::with(&[("HOLDFAST_DRAIN_DELAY_MS", "500")]).await;
-    assert_eq!(server.api.get("/livez").await.header("connection"), "");
-    server.process.terminate().unwrap();
+    let server = Server::with(&[("HOLDFAST_DRAIN_DELAY_MS", "2000")]).await;
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build().unwrap();
     let url = format!("http://{}/products", server.api.address);
+    let first = client.get(&url).send().await.unwrap();
+    assert_eq!(first.headers().get("connection"), None);
+    first.bytes().await.unwrap();
+    server.process.terminate().unwrap();
     let begun = Instant::now();
     // Until the proxy leads to another server.
     loop {
@@ -278,15 +293,16 @@ async fn a_client_that_keeps_its_connection_loses_no_request_at_shutdown() {
         if answer.headers().get("connection").is_some_and(|value| value == "close") {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "connections stay open");
+        assert!(begun.elapsed() < PATIENCE, "connections stay open");
     }
-    let status = server.process.wait(Duration::from_secs(10)).await.expect("it has not ended");
+    let status = server.process.wait(PATIENCE).await.expect("it has not ended");
     assert!(status.success(), "{status}: {}", server.process.log_tail(10));
 }
 
 #[tokio::test]
 async fn a_second_signal_stops_the_process_at_once() {
-    let server = Server::with(&[("HOLDFAST_LOCK_TIMEOUT_MS", "4000")]).await;
+    let settings = [&PATIENT[..], &[("HOLDFAST_SHUTDOWN_TIMEOUT_MS", "60000")]].concat();
+    let server = Server::with(&settings).await;
     let product = server.product(10).await;
     let _locked =
         server.store.lock_product(holdfast_domain::ProductId(product)).await.unwrap().unwrap();
@@ -304,10 +320,13 @@ async fn a_second_signal_stops_the_process_at_once() {
             tokio::net::TcpStream::connect(&server.api.address).await.is_err()
         })
         .await;
-    let begun = Instant::now();
-    server.process.terminate().unwrap();
-    let status = server.process.wait(Duration::from_secs(10)).await.expect("it has not ended");
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    // It listens for a second signal a moment after the port is closed.
+    let ended = async || {
+        server.process.terminate().unwrap();
+        server.process.status()
+    };
+    let status = server.until("it has ended", ended).await;
+    // An answered order would have ended it with success.
     assert_eq!(status.code(), Some(1));
     waiting.abort();
 }

@@ -92,7 +92,11 @@ async fn neither_an_order_that_only_the_primary_has_nor_its_repeat_is_answered_w
         let repeat = shop.while_waits_end(function, shop.order("a")).await;
         assert!(unknown(&repeat), "{function}: {}", repeat.text);
         shop.standby.resume().await.unwrap();
-        let again = shop.order("a").await;
+        let again = until("the standby has it", async || {
+            let again = shop.order("a").await;
+            if unknown(&again) { Err(again.text) } else { Ok(again) }
+        })
+        .await;
         assert_eq!((again.status, again.header("idempotency-replayed")), (201, "true"));
     }
 }

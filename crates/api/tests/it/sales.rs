@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     client::{ApiAnswer, Client},
-    server::{self, Server},
+    server::{self, PATIENT, Server},
 };
 
 struct SaleShop {
@@ -19,9 +19,10 @@ struct SaleShop {
     _process: Process,
 }
 
+/// Its limits are longer than any wait of an order on a busy machine.
 async fn shop() -> Arc<SaleShop> {
-    let server = Server::start().await;
-    let process = server::spawn(&server.database_url, &server.redis.url(), &[]).await;
+    let server = Server::with(&PATIENT).await;
+    let process = server::spawn(&server.database_url, &server.redis.url(), &PATIENT).await;
     let [address, ..] = server::addresses(&process).await;
     let other = Client::new(&address);
     server.until("the other is ready", async || other.get("/readyz").await.status == 200).await;
@@ -64,7 +65,7 @@ fn time(value: &Value) -> Timestamp {
 async fn orders_are_accepted_from_start_to_end_by_the_databases_clock() {
     let shop = shop().await;
     let (product, always) = (shop.server.product(10_000).await, shop.server.product(10).await);
-    let sale = shop.sale(&[product], 1.0, 2.0, None).await;
+    let sale = shop.sale(&[product], 2.0, 5.0, None).await;
     let mut kinds = [0; 3];
     for number in 0.. {
         let answer = shop.order(number, product, "ann", 1).await;
@@ -177,7 +178,7 @@ async fn a_customer_gets_exactly_the_limit_with_many_concurrent_orders() {
     let report = store.sale_report(&sale.name).await.unwrap().unwrap();
     assert_eq!((report.sold, report.left), (15 + 4 + 1, 10_000 - 20), "{report:?}");
     assert!(report.peak_orders_per_second >= 1 && report.lock_wait_p99.is_some(), "{report:?}");
-    assert!(report.lock_wait_p99.unwrap() < Duration::from_secs(5), "{report:?}");
+    assert!(report.lock_wait_p99.unwrap() < Duration::from_secs(20), "{report:?}");
 }
 
 /// An answer that refuses units above the limit, and the rest of the limit.
@@ -271,7 +272,7 @@ async fn a_hold_of_an_earlier_sale_or_limit_counts_until_it_is_over() {
     let shop = shop().await;
     let product = shop.server.product(100).await;
     let mut sale = shop.sale(&[product], -1.0, 600.0, Some(5)).await;
-    let hold = json!({"product_id": product, "quantity": 4, "customer_ref": "ann", "seconds": 2});
+    let hold = json!({"product_id": product, "quantity": 4, "customer_ref": "ann", "seconds": 5});
     assert_eq!(shop.api(0).post("/holds", &hold).await.status, 201);
     sale.per_customer = Some(2);
     shop.server.store.put_sale(&sale).await.unwrap();

@@ -1,5 +1,7 @@
 //! An API process with its own database and, if requested, its own Redis.
 
+use std::time::Duration;
+
 use holdfast_sandbox::{
     Process, ProcessOptions, Progress, Redis, RedisOptions, metric, shared_postgres,
 };
@@ -9,6 +11,13 @@ use serde_json::{Value, json};
 use crate::client::{ApiAnswer, Client};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_holdfast-api");
+
+/// Limits that no request reaches while a test holds a lock.
+pub const PATIENT: [(&str, &str); 3] = [
+    ("HOLDFAST_LOCK_TIMEOUT_MS", "20000"),
+    ("HOLDFAST_STATEMENT_TIMEOUT_MS", "25000"),
+    ("HOLDFAST_LANE_WAIT_MAX_MS", "20000"),
+];
 
 pub struct Server {
     pub process: Process,
@@ -47,7 +56,11 @@ impl Server {
     pub async fn on(database_url: &str, redis: Redis, settings: &[(&str, &str)]) -> Self {
         let process = spawn(database_url, &redis.url(), settings).await;
         let [api, internal, admin] = addresses(&process).await;
-        let store = Store::connect(&StoreSettings::new(database_url).unwrap());
+        let store = Store::connect(&StoreSettings {
+            // PostgreSQL ends a session that holds a lock for twice this time.
+            statement_timeout: Duration::from_mins(1),
+            ..StoreSettings::new(database_url).unwrap()
+        });
         let server = Self {
             process,
             api: Client::new(&api),
