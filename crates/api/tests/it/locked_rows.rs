@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use holdfast_sandbox::until;
 use holdfast_store::IdempotencyKey;
 use reqwest::Method;
 use serde_json::Value;
@@ -163,7 +164,8 @@ async fn write_keys(holder: &mut Transaction<'static, Postgres>, keys: &[&str]) 
 /// Every operation on rows that are not locked, and reads.
 async fn all_others_work(trial: &Trial, beside: &str) {
     for (at, (operation, _)) in trial.operations.iter().enumerate() {
-        assert!(trial.write(at).await, "{operation} beside {beside}");
+        // On a busy machine, it may be refused as overload first.
+        until(&format!("{operation} beside {beside}"), async || trial.write(at).await).await;
         for list in ["/products", "/orders", "/holds"] {
             assert_eq!(trial.server.api.get(list).await.status, 200, "{list} beside {beside}");
         }

@@ -10,12 +10,17 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::process::Command;
 
 async fn script(step: &str, old: &str, new: &str) -> Result<String, String> {
+    script_in(60, step, old, new).await
+}
+
+/// `switch` waits for this many seconds.
+async fn script_in(limit: u32, step: &str, old: &str, new: &str) -> Result<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap();
     let run = Command::new(root.join("scripts/major-upgrade"))
         .arg(step)
         .env("DATABASE_URL", old)
         .env("NEW_DATABASE_URL", new)
-        .env("LIMIT", "5")
+        .env("LIMIT", limit.to_string())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -86,7 +91,7 @@ async fn an_upgrade_can_be_undone_before_the_switch() {
     let mut follower = PgConnection::connect(&new).await.unwrap();
     follower.execute("SET default_transaction_read_only = off").await.unwrap();
     follower.execute("ALTER SUBSCRIPTION holdfast_upgrade DISABLE").await.unwrap();
-    let refused = script("switch", old, &new).await.unwrap_err();
+    let refused = script_in(1, "switch", old, &new).await.unwrap_err();
     assert!(refused.contains("did not follow"), "{refused}");
     clients.more(50).await.unwrap();
     script("undo", old, &new).await.unwrap();
