@@ -5,8 +5,8 @@ CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # `make test-leaks` searches these logs for secrets.
 TEST_LOGS := $(TARGET_DIR)/test-logs
-# Always test the whole workspace, and select tests by target and by name: with a part of the workspace, dependencies
-# would have other features and be compiled again.
+# Always test the whole workspace, and select tests by target and by name. If only some packages are selected, cargo
+# enables other features of the dependencies and compiles them again.
 TESTS := $(CARGO) test --locked --workspace
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell expr 4 \* $$(nproc))

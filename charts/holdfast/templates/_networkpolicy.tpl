@@ -26,7 +26,7 @@ spec:
   policyTypes: [Ingress, Egress]
 {{- end -}}
 
-{{- /* The clients of the metrics. Policies do not affect the kubelet's probes. */ -}}
+{{- /* Who may read the metrics. Policies do not affect the kubelet's probes. */ -}}
 {{- define "holdfast.networkPolicy.metrics" -}}
 - ports: [{port: metrics}]
   {{- with .Values.networkPolicy.metricsFrom }}
@@ -85,7 +85,7 @@ spec:
 {{- /* Ports of the trace collector, from any of its settings. */ -}}
 {{- define "holdfast.networkPolicy.otlpPorts" -}}
 {{- $values := .root.Values -}}
-{{- /* The migrations have the extra environment of the API, and no settings. */ -}}
+{{- /* The migrations use api.extraEnv but not api.settings. */ -}}
 {{- $own := get $values (ternary "api" .component (eq .component "migrations")) | default dict -}}
 {{- $settings := ternary dict ($own.settings | default dict) (eq .component "migrations") -}}
 {{- $names := list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" -}}
@@ -124,7 +124,7 @@ spec:
 {{- end -}}
 {{- end -}}
 
-{{- /* Only if their port is not that of the primary. */ -}}
+{{- /* The read replicas need a rule only if their port differs from the primary's. */ -}}
 {{- define "holdfast.networkPolicy.egress.databaseRead" -}}
 {{- $primary := include "holdfast.urlPort" (dict "url" .Values.database.url "default" .Values.networkPolicy.databasePort) -}}
 {{- with .Values.database.read.url -}}
@@ -147,7 +147,7 @@ spec:
 {{- end -}}
 {{- end -}}
 
-{{- /* The ports of a Redis URL, which may have several hosts, as a rule's JSON: (dict "root" $ "url" "…"). Without a URL, those in the values. With Sentinels or a cluster, other ports are needed for the servers that they name. */ -}}
+{{- /* The ports of a Redis URL, which may have several hosts, as JSON for a rule: (dict "root" $ "url" "…"). Without a URL, the ports come from the values. Sentinels and clusters name further servers, whose ports must be open, too. */ -}}
 {{- define "holdfast.redisPorts" -}}
 {{- $values := .root.Values.networkPolicy -}}
 {{- $ports := list -}}

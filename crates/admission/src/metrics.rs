@@ -73,7 +73,7 @@ holdfast_telemetry::metrics! {
 pub struct AdmissionCounts {
     /// Orders that were accepted.
     pub accepted: u64,
-    /// Orders that were refused, by reason.
+    /// Orders, holds, cancellations and releases that were refused, by reason.
     pub refused: [(&'static str, u64); Refusal::REASONS.len()],
     /// Requests that wait in a lane.
     pub waiting: i64,
@@ -119,7 +119,7 @@ impl AdmissionMetrics {
         }
     }
 
-    /// Sets the stock of the product of which a batch took the most units, if it took any.
+    /// Records the remaining stock of the product that sold the most units in a batch, if any were sold.
     pub(crate) fn hottest(&self, changes: &[ProductChange]) {
         let taken = changes.iter().filter(|change| change.delta < 0);
         if let Some(hottest) = taken.min_by_key(|change| change.delta) {

@@ -38,8 +38,9 @@ pub struct Endpoint {
     pub path: &'static str,
     /// An example of that part for the document, which exists after `make run`; empty if no part varies.
     pub path_example: &'static str,
-    /// The required scope. [`Scope::Admin`] is on the admin port, and other scopes are on the public one. Endpoints that
-    /// only read or that need no scope are on both. Requests that need a scope count against the caller's rate limit.
+    /// The required scope. Endpoints that need [`Scope::Admin`] are only on the admin port. All others are on the public
+    /// port; those that only read or need no scope are on the admin port, too. Requests that need a scope count against
+    /// the caller's rate limit.
     pub access: Access,
     /// The group in the document.
     pub tag: Tag,

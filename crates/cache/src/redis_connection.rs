@@ -20,7 +20,7 @@ use crate::metrics::CacheMetrics;
 use crate::settings::CacheSettings;
 use crate::{CacheError, l2};
 
-/// The most calls of one round trip.
+/// The maximum number of calls in one round trip.
 const TRIP_CALLS: usize = 2 * MESSAGE_ITEMS;
 
 /// Redis is not used at the moment, did not answer, or gave an invalid answer. A failed call is already counted.
@@ -57,7 +57,7 @@ pub(crate) struct RedisConnection {
     database: watch::Sender<Option<Arc<str>>>,
     /// Whether the last attempt to connect failed and was logged.
     unreachable: AtomicBool,
-    /// Wakes the task that reconnects when a call has failed.
+    /// Notified when a call fails, to wake the task that reconnects.
     pub(crate) failed: Notify,
     pub(crate) metrics: Arc<CacheMetrics>,
     /// This replica's name in messages.
@@ -114,7 +114,7 @@ impl RedisConnection {
         &self.servers
     }
 
-    /// Connects, unless the present connection still answers.
+    /// Connects, unless the current connection still answers.
     pub(crate) async fn probe(&self) -> Result<(), Unavailable> {
         let session = self.session.read().clone();
         if let Some(mut session) = session
@@ -179,7 +179,7 @@ impl RedisConnection {
         None
     }
 
-    /// Whether Redis is read.
+    /// Whether products are read from Redis.
     pub(crate) fn is_up(&self) -> bool {
         self.health.phase() == RedisPhase::Up
     }

@@ -17,7 +17,7 @@ pub(crate) struct Tiers<E> {
     pub(crate) redis: Arc<RedisConnection>,
     pub(crate) metrics: Arc<CacheMetrics>,
     messages: mpsc::Sender<WriterMessage>,
-    /// How many times the products have turned out to be in another database.
+    /// The number of times that the products were found to be in another database.
     database: AtomicU64,
 }
 
@@ -32,12 +32,12 @@ impl<E: Entry> Tiers<E> {
         (Arc::new(Self { l1, redis, metrics, messages, database: AtomicU64::new(0) }), receiver)
     }
 
-    /// The number of the database that the products are in now.
+    /// The number of the current database. It changes with each [`change_database`](Self::change_database).
     pub(crate) fn database(&self) -> u64 {
         self.database.load(Ordering::Acquire)
     }
 
-    /// The products are in another database from now on.
+    /// Starts over, because the products are now in another database.
     pub(crate) fn change_database(&self) {
         // This comes first, so that commits to the previous database do not count any more.
         self.database.fetch_add(1, Ordering::AcqRel);

@@ -12,8 +12,7 @@ pub struct RequestedLine {
     pub quantity: Quantity,
     /// The hold of exactly these units, if the line uses one.
     pub hold: Option<HoldId>,
-    /// The price of one unit that the customer has seen. At another price, nothing is
-    /// ordered.
+    /// The unit price that the customer has seen. If the price is different now, nothing is ordered.
     pub expected_price: Option<Money>,
 }
 

@@ -37,10 +37,10 @@ use refusal_log::RefusalLog;
 use response::to_json;
 use target::ResourcePath;
 
-/// The most concurrent requests.
+/// The maximum number of concurrent requests.
 const QUESTIONS_MAX: usize = 64;
 
-/// Answers requests.
+/// Serves the external metrics API.
 pub struct ExternalMetrics {
     callers: Callers,
     access: AccessReviews,
@@ -142,7 +142,7 @@ impl ExternalMetrics {
     }
 }
 
-/// The span of a request that has a trace.
+/// The span of a request whose trace is sampled; otherwise, no span.
 fn span(question: &Parts) -> Span {
     let traceparent = question.headers.get(TRACEPARENT).and_then(|at| at.to_str().ok());
     let Decision::Sampled(parent) = traces::begin(traceparent) else { return Span::none() };

@@ -1,6 +1,6 @@
 //! Whether the queue has lost orders.
 //!
-//! Redis may be flushed, start empty, or be trimmed by hand. The rest of the queue then looks like a short queue. So a
+//! Redis may be flushed, start empty, or be trimmed by hand. What remains then looks like a short queue. So a
 //! second key records that every unfinished order was published to the stream. The key disappears together with the
 //! stream. Trimming by hand leaves the key, but then fewer entries wait than the group still has to read.
 //!
@@ -53,7 +53,7 @@ impl Queue {
         let known: String = self.within(call.invoke_async(&mut connection)).await?;
         Ok(match known.as_str() {
             WHOLE => Loss::None,
-            // A time that cannot be parsed counts as none.
+            // Empty, or not a time: nobody has recorded the loss.
             text => text.parse().map_or(Loss::New, Loss::Before),
         })
     }

@@ -2,7 +2,7 @@
 
 use redis::{RedisError, Value};
 
-/// Error codes of a server that does not accept writes, or no longer. Another server may accept them.
+/// Error codes of a server that does not accept writes, or no longer does. Another server may accept them.
 const CODES: [&str; 5] = ["READONLY", "MASTERDOWN", "NOREPLICAS", "MOVED", "CLUSTERDOWN"];
 
 /// Whether this error requires a new connection: the connection is broken, or its server does not accept writes.

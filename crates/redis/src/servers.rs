@@ -1,4 +1,4 @@
-//! Opens connections to the Redis of a URL.
+//! Opens connections to the Redis servers that a URL names.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use crate::{
     url::{HostPort, RedisTarget},
 };
 
-/// The interval of checks whether another server has become the primary.
+/// The interval between checks for a new primary.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The time limits of a connection.
@@ -63,8 +63,8 @@ enum Reach {
 }
 
 impl RedisServers {
-    /// Does not connect. With `rediss`, the servers are verified with the CA certificates `ca` (PEM); `None`: those of the
-    /// system. In a Redis Cluster, `tag` is the hash tag of all keys that are used through these connections.
+    /// Does not connect. With `rediss`, the servers are verified with the CA certificates `ca` (PEM), or with the
+    /// system's if it is `None`. In a Redis Cluster, `tag` is the hash tag of all keys that are used through these connections.
     ///
     /// # Errors
     /// The URL or the certificates cannot be used.
@@ -104,7 +104,7 @@ impl RedisServers {
 
     /// Connects to the server that accepts writes, within the limit.
     ///
-    /// If it is cancelled, there is no connection.
+    /// If this is cancelled, no connection stays open.
     ///
     /// # Errors
     /// No server accepts the connection in time, or the server is not of the kind that the URL names.
@@ -125,7 +125,7 @@ impl RedisServers {
 
     /// Subscribes to channels on a separate connection. Has no time limit.
     ///
-    /// If it is cancelled, there is no subscription.
+    /// If this is cancelled, no subscription stays open.
     ///
     /// # Errors
     /// No server accepts the connection.
@@ -183,7 +183,7 @@ impl RedisServers {
     }
 
     /// Looks for the primary once per interval, so that a connection to a former primary is replaced even if its calls
-    /// succeed: a server that was frozen or cut off may answer for a while as if it was still the primary.
+    /// succeed: a server that was frozen or cut off may answer for a while as if it were still the primary.
     fn watch(&self) {
         let Reach::Found { watched, .. } = &*self.0 else { return };
         if watched.swap(true, Ordering::Relaxed) {
@@ -206,5 +206,5 @@ async fn watch(servers: Weak<Reach>) {
 }
 
 fn late(_: tokio::time::error::Elapsed) -> RedisError {
-    io::Error::new(io::ErrorKind::TimedOut, "no connection in time").into()
+    io::Error::new(io::ErrorKind::TimedOut, "timed out while connecting").into()
 }

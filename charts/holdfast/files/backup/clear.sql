@@ -1,4 +1,4 @@
--- Removes all that the schema public contains, except what belongs to extensions.
+-- Drops everything in the schema public, except what belongs to extensions.
 DO $$
 DECLARE
     it record;

@@ -9,7 +9,7 @@ fail() {
 ask() { psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 --command="$1" "$DATABASE_URL"; }
 
 dump=$BACKUP_FOLDER/${RESTORE_FILE:-$(cd "$BACKUP_FOLDER" && ls | grep '^holdfast-[0-9]\{8\}T[0-9]\{6\}Z\.dump$' | sort | tail -n 1)}
-[ -f "$dump" ] || fail "there is no dump ${RESTORE_FILE:-}; there are: $(cd "$BACKUP_FOLDER" && ls | tr '\n' ' ')"
+[ -f "$dump" ] || fail "not found: $BACKUP_FOLDER/${RESTORE_FILE:-holdfast-*.dump}; the folder contains: $(cd "$BACKUP_FOLDER" && ls | tr '\n' ' ')"
 pg_restore --file=/dev/null "$dump" || fail "$dump is damaged; nothing was changed"
 
 end=$(($(date +%s) + RESTORE_WAIT_SECONDS))

@@ -142,7 +142,7 @@ async fn a_body_that_is_too_large_is_refused_and_the_server_continues() {
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_504_with_an_unknown_outcome() {
     let server = Server::with(&[("HOLDFAST_REQUEST_TIMEOUT_MS", "500")]).await;
-    // Not by a request, which could take too long, too.
+    // With SQL, because a request could time out, too.
     let made =
         "INSERT INTO products (name, price_minor, stock) VALUES ('Lamp', 1, 10) RETURNING id";
     let product: i64 = sqlx::query_scalar(made).fetch_one(server.store.pool()).await.unwrap();

@@ -42,7 +42,7 @@ impl ReadShop {
     }
 }
 
-/// Each write of `writer` is shown by the next read on both.
+/// Writes through `writer`, and checks that the next read on each of the two servers shows it.
 async fn is_shown(writer: &Server, reader: &Server) {
     let product = writer.product(100).await;
     let order = writer.order(product, 1).await;

@@ -28,7 +28,7 @@ impl Program {
     /// An API that requires no API key. It is not started.
     ///
     /// # Errors
-    /// There are no ports.
+    /// No port is free.
     pub fn api(binary: &Path, database_url: &str, redis_url: &str) -> anyhow::Result<Self> {
         Ok(Self::new(binary, "serve", database_url, redis_url)?.env("HOLDFAST_AUTH", "off"))
     }

@@ -1,5 +1,5 @@
-//! The log of refusals. While discovery is refused, Kubernetes deletes no namespace of the cluster, so
-//! refusals must be visible.
+//! The log of refusals. While discovery is refused, Kubernetes cannot delete any namespace in the cluster, so refusals
+//! must be visible.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::refusal::ExternalRefusal;
 
-/// The time between two lines about the same refusal, because any client that reaches the port can cause them.
+/// The shortest time between two lines about the same refusal. Any client that reaches the port can cause refusals.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The label `metric` and the status.

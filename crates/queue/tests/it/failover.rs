@@ -13,7 +13,7 @@ fn queue(url: String) -> Queue {
     Queue::connect(QueueSettings { block, op_timeout, ..QueueSettings::new(url) }).unwrap()
 }
 
-/// Does what workers do with a new queue that has all orders.
+/// Records a loss and then its repair, as workers do after they have published all orders again.
 async fn fill(queue: &Queue, at: i64) {
     assert_eq!(queue.loss(None).await.unwrap(), Loss::New);
     assert_eq!(queue.loss(Some(at)).await.unwrap(), Loss::Before(at));
@@ -22,7 +22,7 @@ async fn fill(queue: &Queue, at: i64) {
     assert_eq!(queue.loss(None).await.unwrap(), Loss::None);
 }
 
-/// The rest looks like a short queue.
+/// Without this, the orders that the new primary has would look like a short queue.
 #[tokio::test]
 async fn a_depth_is_unknown_while_the_new_primary_may_lack_orders() {
     let group = RedisSentinels::start(&[], "").await.unwrap();
@@ -40,7 +40,7 @@ async fn a_depth_is_unknown_while_the_new_primary_may_lack_orders() {
         .await;
         replica.pause().unwrap();
     }
-    // They do not get these, not even from the buffers of their connections.
+    // The replicas must not receive the next orders, not even from connection buffers.
     first.command("CLIENT KILL TYPE replica").await.unwrap();
     queue.publish_many(&jobs(11..=20)).await.unwrap();
     first.kill9().await.unwrap();

@@ -25,7 +25,7 @@ async fn a_connection_leads_to_the_server_with_the_slot_and_follows_it() {
     let both: (u8, u8) =
         call.key("holdfast:{orders}:2").invoke_async(&mut connection.clone()).await.unwrap();
     assert_eq!((both, connection.get_db()), ((1, 1), 0));
-    // The server is killed, and its replica takes its place.
+    // The server is killed, and its replica replaces it.
     let first = found(&cluster, &connection).await;
     first.kill9().await.unwrap();
     until("the new primary takes a write", async || set(&connection, "second").await).await;

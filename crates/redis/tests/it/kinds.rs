@@ -1,11 +1,11 @@
-//! The server is of another kind than the URL names, or accepts no writes.
+//! Servers that are not of the kind that the URL names, that accept no writes, or that do not answer.
 
 use holdfast_sandbox::{Redis, RedisCluster, RedisOptions, RedisSentinels, until};
 
 use crate::{LIMITS, connected, servers, set};
 
 async fn refusal(url: &str) -> String {
-    servers(url).connect(LIMITS).await.err().expect("it is taken").to_string()
+    servers(url).connect(LIMITS).await.err().expect("the server was accepted").to_string()
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn a_server_that_has_become_a_replica_is_left_at_once() {
     assert!(error.contains("read only replica"), "{error}");
     server.command("REPLICAOF NO ONE").await.unwrap();
     set(&connection, "third").await.unwrap();
-    // The command, the question for the count, and the new connection.
+    // `REPLICAOF NO ONE` and `INFO` open a connection each, and the client opened a new one.
     assert_eq!(received().await, before + 3);
 }
 

@@ -10,7 +10,7 @@ async fn group() -> RedisSentinels {
     group
 }
 
-/// Waits until the Sentinels name another primary than the first one.
+/// Waits until the Sentinels report a different primary.
 async fn until_replaced(group: &RedisSentinels) {
     let first = group.servers()[0].port();
     until("another server is the primary", async || {
@@ -44,7 +44,7 @@ async fn a_frozen_primary_is_left() {
     until_written(&connection, &group, "second").await;
 }
 
-/// When it continues, it still accepts writes, which would be lost.
+/// When the server resumes, it still accepts writes, which would be lost.
 #[tokio::test]
 async fn a_connection_without_calls_leaves_a_primary_that_was_frozen() {
     let group = group().await;
@@ -54,7 +54,7 @@ async fn a_connection_without_calls_leaves_a_primary_that_was_frozen() {
     until_replaced(&group).await;
     let watcher = shared(&group.url());
     until("the new primary is found", async || set(&watcher, "second").await).await;
-    until("the first connection knows it", async || {
+    until("the first connection uses the new primary", async || {
         // A call on the frozen server would not be answered.
         let found = port(&connection).await.map_err(|error| error.to_string())?;
         if found == first { Err(found.to_string()) } else { Ok(()) }

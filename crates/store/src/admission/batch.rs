@@ -32,7 +32,7 @@ pub struct Batch {
     locked: LockedTime,
 }
 
-/// Measures for how long the rows are locked.
+/// Measures how long the rows are locked.
 #[derive(Debug)]
 struct LockedTime {
     since: Instant,
@@ -83,7 +83,7 @@ impl Store {
     ) -> Result<Batch, StoreError> {
         match self.try_lock_batch(wanted, mode).await {
             Err(StoreError::Unavailable(error)) => {
-                tracing::debug!(%error, "a batch is begun again");
+                tracing::debug!(%error, "the database was unavailable; beginning the batch again");
                 self.try_lock_batch(wanted, mode).await
             }
             result => result,
@@ -135,8 +135,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Writes the changed stock, its ledger and the records, and sets in the records what is stored. `nonce` is random
-    /// and identifies the batch. If this is dropped before the answer, nothing is written.
+    /// Writes the changed stock, its ledger and the records, and fills in the stored values of the records. `nonce` is
+    /// random and identifies the batch. If this is dropped before the answer, nothing is written.
     ///
     /// # Errors
     /// [`StoreError::KeyTaken`] if another transaction took one of the keys in the meantime: the batch finds the key
@@ -160,7 +160,7 @@ impl Batch {
         let enters = |change: &&ProductChange| {
             self.rows.get(&change.product_id).is_none_or(|row| row.enters(change))
         };
-        // Without a row of its own, it could not be determined whether the batch was committed.
+        // `Store::outcome` looks for this row if the commit is not answered.
         let entry = changes.iter().find(enters);
         let entry = entry.map(|change| Evidence::Entry(change.product_id, change.version));
         let evidence =

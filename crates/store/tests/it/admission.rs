@@ -32,7 +32,7 @@ async fn a_batch_is_written_in_the_order_of_its_placements() {
     }
     assert_eq!(stock_of(&store, lamp.id).await, 4);
     assert_eq!(stock_of(&store, vase.id).await, 3);
-    assert_eq!(store.product(vase.id).await.unwrap().unwrap().version, 2, "one change a batch");
+    assert_eq!(store.product(vase.id).await.unwrap().unwrap().version, 2, "one change per batch");
 
     let page = OrderPage { product: Some(vase.id), limit: 10, ..OrderPage::default() };
     let listed = store.orders(&page).await.unwrap().items;
@@ -144,7 +144,7 @@ async fn a_server_that_hangs_times_out_at_each_step() {
         .await
         .unwrap();
     let mut impatient = settings(&server.create_database().await.unwrap());
-    // Enough for what works, on a busy machine.
+    // Long enough for the calls that succeed, even on a busy machine.
     impatient.statement_timeout = Duration::from_secs(2);
     impatient.acquire_timeout = Duration::from_secs(2);
     let store = Store::connect(&impatient);
@@ -189,7 +189,7 @@ async fn batches_of_two_replicas_neither_deadlock_nor_oversell() {
         let ids = ids.clone();
         tasks.spawn(async move {
             for round in 0..BATCHES {
-                // Each names its products in another order; the locks are taken in the order of the ids.
+                // Each task names the products in a different order; the locks are taken in the order of the ids.
                 let mut asked = ids.clone();
                 asked.rotate_left((worker + usize::try_from(round).unwrap()) % ids.len());
                 asked.truncate(1 + worker % ids.len());

@@ -34,7 +34,8 @@ async fn database_at(version: i64) -> (Store, String) {
     (store, url)
 }
 
-/// Writes repeatedly. Fails the test if a write waits for longer than a migration may wait for its lock.
+/// Writes repeatedly. Fails the test if a write waits three seconds for a lock. A migration waits only 100 ms for its
+/// own, so it never delays a write that long.
 struct ContinuousWriter {
     running: Arc<AtomicBool>,
     writes: Arc<AtomicU64>,
@@ -134,7 +135,7 @@ async fn a_second_migration_does_not_wait_for_ever() {
     store.migrate().await.unwrap();
 }
 
-/// An index of a released migration, on a table with rows, while a long transaction has written to it.
+/// The index belongs to a released migration. The table has rows, and a long transaction has written to it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_is_built_during_writes_and_after_an_interruption() {
     let (store, url) = database_at(4).await;
@@ -171,12 +172,13 @@ async fn an_index_is_built_during_writes_and_after_an_interruption() {
     .await
     .unwrap();
     assert!(valid);
-    // For sqlx, the released migration was applied.
+    // sqlx compares checksums. The released migration counts as applied.
     let migrator = Migrator::new(Path::new(FOLDER)).await.unwrap();
     migrator.run(&mut setup).await.unwrap();
 }
 
-/// Products of a release before schema version 2, more than get their first ledger entry in one step.
+/// The data of a release before schema version 2. There are too many products for one step of the migration that fills
+/// the ledger.
 const OLD_SHOP: &str = r"
     INSERT INTO products (name, price_minor, stock)
         SELECT 'Lamp', 1, 1000000 FROM generate_series(1, 2500);
@@ -261,7 +263,7 @@ async fn a_migration_in_steps_continues_after_an_interruption_and_produces_the_r
     store.migrate().await.unwrap();
     writer.end().await;
     assert_eq!(schema(&store).await, schema(&fixture::store().await).await);
-    // For sqlx, the released migration was applied.
+    // sqlx compares checksums. The released migration counts as applied.
     let migrator = Migrator::new(Path::new(FOLDER)).await.unwrap();
     migrator.run(&mut connect(&url).await).await.unwrap();
 }

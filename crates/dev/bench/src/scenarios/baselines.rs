@@ -1,4 +1,4 @@
-//! pgbench on the same PostgreSQL writes orders like a shop without batches.
+//! Baselines: pgbench places orders one by one on the same PostgreSQL, as a shop without batches does.
 
 use super::Bench;
 use super::measure::cpu_us;

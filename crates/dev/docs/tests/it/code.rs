@@ -13,7 +13,7 @@ use syn::{
 
 use crate::assert_none;
 
-/// Type names that mean the same in several crates.
+/// Type names that have the same meaning in several crates.
 const SHARED: [(&str, &str); 2] = [
     ("Cli", "the command line of a program; clap's documentation uses this name"),
     ("Command", "the subcommands of a program; clap's documentation uses this name"),

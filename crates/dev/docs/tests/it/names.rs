@@ -1,5 +1,5 @@
-//! Every name in code spans of the documents also exists elsewhere in the repository, or is a known name of another
-//! project. So a name that no longer exists is found.
+//! Every name in a code span of the documents exists elsewhere in the repository, or is a known name of another project.
+//! The test fails if a document still uses a name that was removed.
 //!
 //! Comments do not count, because otherwise one document would prove another.
 
@@ -38,7 +38,7 @@ pub fn sources(wanted: impl Fn(&str) -> bool) -> String {
     all
 }
 
-/// The words of a program text. With dashes if they contain some.
+/// The words in a source text. A word may contain dashes.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let words = text.split(move |c| !is_word(c)).map(|word| word.trim_matches('-'));

@@ -8,7 +8,7 @@ use crate::{alerts, exported};
 
 /// Metrics that are on no panel, with the reason.
 const ON_NO_PANEL: &[(&str, &str)] =
-    &[("process_virtual_memory_bytes", "address space that is reserved and not used says nothing")];
+    &[("process_virtual_memory_bytes", "reserved address space does not show memory use")];
 
 /// Metrics of other programs.
 const OF_OTHERS: &[&str] = &[
@@ -29,7 +29,7 @@ fn each_metric_is_on_a_panel_or_has_a_reason() {
         assert_ne!(
             reason,
             on_panels.contains(name),
-            "{name}: on a panel, or with a reason; not both"
+            "{name} must be on a panel or have a reason, not both"
         );
     }
     for (name, _) in ON_NO_PANEL {

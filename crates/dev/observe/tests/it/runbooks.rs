@@ -6,7 +6,7 @@ use holdfast_observe::dashboards;
 
 use crate::{alerts, exported, root, text};
 
-/// The address of the files of the repository.
+/// The prefix of links to files in the repository.
 const HOME: &str = "https://github.com/holdfast/holdfast/blob/main/";
 const PARTS: [&str; 4] = ["## Meaning", "## Impact", "## Look", "## Do"];
 

@@ -15,7 +15,7 @@ use sha2::Sha256;
 const PREFIX: &str = "whsec_";
 /// The sizes that the specification allows, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// The most secrets, because each makes the header longer.
+/// The maximum number of secrets. Each makes the header longer.
 const SECRETS_MAX: usize = 5;
 
 /// The secrets that sign each request. They are never shown.
