@@ -8,7 +8,7 @@ pub use create::NewApiKey;
 
 use crate::endpoint::BoundEndpoint;
 
-pub(super) fn all() -> [BoundEndpoint; 3] {
+pub(super) fn all() -> impl IntoIterator<Item = BoundEndpoint> {
     [
         create::ENDPOINT.answered_by(create::create),
         list::ENDPOINT.answered_by(list::list),

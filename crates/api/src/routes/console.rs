@@ -11,7 +11,7 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-pub(super) fn all() -> [BoundEndpoint; 3] {
+pub(super) fn all() -> impl IntoIterator<Item = BoundEndpoint> {
     [
         stats::ENDPOINT.answered_by(stats::stats),
         charts::ENDPOINT.answered_by(charts::chart),

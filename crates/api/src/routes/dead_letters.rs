@@ -16,7 +16,7 @@ use holdfast_store::Store;
 
 use crate::{endpoint::BoundEndpoint, orders::unknown, problem::Problem};
 
-pub(super) fn all() -> [BoundEndpoint; 5] {
+pub(super) fn all() -> impl IntoIterator<Item = BoundEndpoint> {
     [
         list::ENDPOINT.answered_by(list::list),
         get::ENDPOINT.answered_by(get::get),

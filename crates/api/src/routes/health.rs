@@ -55,7 +55,7 @@ pub struct Health {
 
 const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
 
-pub(super) fn all() -> [BoundEndpoint; 3] {
+pub(super) fn all() -> impl IntoIterator<Item = BoundEndpoint> {
     [HEALTH.answered_by(health), LIVEZ.answered_by(health), READYZ.answered_by(readyz)]
 }
 

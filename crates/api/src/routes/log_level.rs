@@ -39,7 +39,7 @@ const PUT: Endpoint = Endpoint {
     ..GET
 };
 
-pub(super) fn all() -> [BoundEndpoint; 2] {
+pub(super) fn all() -> impl IntoIterator<Item = BoundEndpoint> {
     [GET.answered_by(get), PUT.answered_by(put)]
 }
 

@@ -10,7 +10,7 @@ pub use list::ListOrders;
 
 use crate::endpoint::BoundEndpoint;
 
-pub(super) fn all() -> [BoundEndpoint; 4] {
+pub(super) fn all() -> impl IntoIterator<Item = BoundEndpoint> {
     [
         create::ENDPOINT.answered_by(create::create),
         list::ENDPOINT.answered_by(list::list),

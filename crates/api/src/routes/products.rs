@@ -15,7 +15,7 @@ pub use update::ProductPatch;
 
 use crate::endpoint::BoundEndpoint;
 
-pub(super) fn all() -> [BoundEndpoint; 7] {
+pub(super) fn all() -> impl IntoIterator<Item = BoundEndpoint> {
     [
         get::ENDPOINT.answered_by(get::get),
         create::ENDPOINT.answered_by(create::create),

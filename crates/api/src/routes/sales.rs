@@ -12,7 +12,7 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-pub(super) fn all() -> [BoundEndpoint; 4] {
+pub(super) fn all() -> impl IntoIterator<Item = BoundEndpoint> {
     [
         list::ENDPOINT.answered_by(list::list),
         get::ENDPOINT.answered_by(get::get),
