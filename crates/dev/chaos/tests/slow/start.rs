@@ -3,9 +3,9 @@
 
 use holdfast_sandbox::{
     PATIENCE, Port, Postgres, PostgresOptions, Process, ProcessOptions, Ready, Redis, RedisOptions,
-    http_get, http_post_json, until_or, workspace_binary,
+    http_get, http_post_json, until, until_or, workspace_binary,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 /// The servers, their addresses for the programs, and the ports of the programs.
@@ -100,11 +100,10 @@ impl StartEnvironment {
     async fn order(&self, programs: &[&Process]) -> String {
         let api = format!("http://{}", self.api.address());
         let product = json!({ "name": "Espresso machine", "price": 499.9, "stock": 5 });
-        let product = http_post_json(&format!("{api}/products"), &product).await.unwrap();
-        let order = json!({ "product_id": product.json().unwrap()["id"], "quantity": 1 });
-        let order = http_post_json(&format!("{api}/orders"), &order).await.unwrap();
-        assert_eq!(order.status, 201, "{}\n{}", order.body, programs[0].log_tail(10));
-        format!("{api}/orders/{}", order.json().unwrap()["id"])
+        let product = created(&format!("{api}/products"), &product, programs).await;
+        let order = json!({ "product_id": product["id"], "quantity": 1 });
+        let order = created(&format!("{api}/orders"), &order, programs).await;
+        format!("{api}/orders/{}", order["id"])
     }
 
     async fn completed(&self, order: &str, programs: &[&Process]) {
@@ -123,6 +122,17 @@ impl StartEnvironment {
         let order = self.order(programs).await;
         self.completed(&order, programs).await;
     }
+}
+
+/// Sends a request until it is not refused: on a busy machine, a new connection can take longer than it may wait.
+async fn created(url: &str, body: &Value, programs: &[&Process]) -> Value {
+    let answer = until("a request is not refused", async || {
+        let answer = http_post_json(url, body).await.unwrap();
+        if answer.status == 503 { Err(answer.body) } else { Ok(answer) }
+    });
+    let answer = answer.await;
+    assert_eq!(answer.status, 201, "{}\n{}", answer.body, programs[0].log_tail(10));
+    answer.json().unwrap()
 }
 
 fn logs(programs: &[&Process]) -> String {
