@@ -12,9 +12,10 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// For a server that is down. Short enough to continue soon after it is up again.
+    /// For a server that is down. Short, because a queue that was lost is filled again within two seconds after Redis is
+    /// up, and an attempt to connect alone may take one.
     pub const RECONNECT: Self =
-        Self { base: Duration::from_millis(100), max: Duration::from_secs(1) };
+        Self { base: Duration::from_millis(100), max: Duration::from_millis(300) };
 
     /// For a row that another session has locked. Most locks are short, such as those of a lease renewal.
     pub const LOCKED: Self =
