@@ -13,7 +13,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// For a server that is down. Short, because a queue that was lost is filled again within two seconds after Redis is
-    /// up, and an attempt to connect alone may take one.
+    /// up, and an attempt to connect alone may take one second.
     pub const RECONNECT: Self =
         Self { base: Duration::from_millis(100), max: Duration::from_millis(300) };
 
