@@ -71,6 +71,11 @@ async fn orders_continue_on_a_newer_server_and_none_is_lost() {
     let told = script("switch", &old, &new).await.unwrap();
     eprintln!("{} to {}: {told}", environment.postgres.major(), next.major());
     clients.more(100).await.unwrap();
+    // Each would lose the orders since the switch, or give their numbers again.
+    for step in ["switch", "undo"] {
+        let refused = script(step, &old, &new).await.unwrap_err();
+        assert!(refused.contains("switched"), "{step}: {refused}");
+    }
     environment.postgres.shutdown().await.unwrap();
     clients.more(50).await.unwrap();
 
